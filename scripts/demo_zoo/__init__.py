@@ -1,0 +1,1 @@
+"""Parts of the demo zoo's maker: questions, tokenizer, model, training, export."""

@@ -1,0 +1,147 @@
+//! What each verb takes.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// `messplus serve`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  messplus serve
+  messplus serve --zoo zoo.toml --listen 127.0.0.1:9000
+  curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{\"model\": \"auto\", \"messages\": [{\"role\": \"user\", \"content\": \"What is 17 + 25?\"}]}'")]
+pub struct ServeArgs {
+    /// The zoo file; without it the demo zoo built into the binary is served
+    #[arg(long, value_name = "FILE")]
+    pub zoo: Option<PathBuf>,
+    /// Where to listen, instead of what the zoo file says
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Where decisions, joules and feedback are kept; the default is a folder in the working directory
+    #[arg(long, value_name = "DIR", default_value = "messplus-data")]
+    pub data_dir: PathBuf,
+}
+
+/// `messplus run`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  messplus run 'What is 17 + 25?'
+  echo 'Spell the word river.' | messplus run
+  messplus run --zoo zoo.toml --model qwen2.5-0.5b --max-tokens 200 --temperature 0.7 --seed 1 'Tell me a story.'")]
+pub struct RunArgs {
+    /// What to ask; without it, or with '-', standard input is read
+    #[arg(value_name = "PROMPT")]
+    pub prompt: Option<String>,
+    /// The zoo file; without it the demo zoo built into the binary answers
+    #[arg(long, value_name = "FILE")]
+    pub zoo: Option<PathBuf>,
+    /// Who is to answer: a model's name, or auto, or auto:SLA
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub model: String,
+    /// The most tokens to generate; without it, as many as the context leaves
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: Option<u32>,
+    /// 0 is greedy; without it, what the model's own settings say
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = temperature)]
+    pub temperature: Option<f32>,
+    /// Makes sampling repeatable
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// `messplus check`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  messplus check
+  messplus check --zoo zoo.toml
+  messplus check --zoo zoo.toml --json")]
+pub struct CheckArgs {
+    /// The zoo file; without it the demo zoo built into the binary is checked
+    #[arg(long, value_name = "FILE")]
+    pub zoo: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `messplus load`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  messplus load
+  messplus load --url http://127.0.0.1:9000 --requests 500 --concurrency 16
+  messplus load --rate 20 --feedback-by client
+  messplus load --model demo-large --requests 200 --json")]
+pub struct LoadArgs {
+    /// The server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// Questions to send
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = at_least_one)]
+    pub requests: usize,
+    /// Requests in flight at most
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    pub concurrency: usize,
+    /// Requests a second, at random moments; without it the next is sent as soon as one is answered
+    #[arg(long, value_name = "PER_SECOND", allow_negative_numbers = true, value_parser = rate)]
+    pub rate: Option<f64>,
+    /// The promise to be answered under
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub sla: String,
+    /// Who is to answer: auto, or a model's name
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub model: String,
+    /// Decides the order of the questions and the random moments
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Questions sent again to the dearest model, to compare with; 0 sends none
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub baseline_sample: usize,
+    /// Who judges the answers: the server by the reference sent along, or this client by POST /v1/feedback
+    #[arg(long, value_name = "WHO", value_enum, default_value_t = FeedbackBy::Server)]
+    pub feedback_by: FeedbackBy,
+    /// The most tokens of an answer; without it, as many as the context leaves
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: Option<u32>,
+    /// The key of a server that asks for one
+    #[arg(long, value_name = "KEY", env = "MESSPLUS_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+    /// Seconds after which an answer is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Who judges the answers of a load run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FeedbackBy {
+    Server,
+    Client,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|n| (1..=100_000_000).contains(n))
+        .ok_or("write a whole number from 1".into())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|r| (1e-3..=1e6).contains(r))
+        .ok_or("write a number from 0.001 to 1000000".into())
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    text.parse()
+        .ok()
+        .filter(|t| (0.0..=2.0).contains(t))
+        .ok_or("write a number from 0 to 2".into())
+}

@@ -1,0 +1,131 @@
+//! `messplus check`: is the zoo file right, where would everything sit, does it fit. Loads nothing.
+
+mod inspect;
+mod meter;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use serde_json::json;
+
+use super::{Align, CheckArgs, CliError, emit, table};
+use crate::config::{Zoo, bytes_text};
+
+pub use meter::meter_settings;
+pub use plan::{DeviceNeed, Place, Plan};
+
+/// Runs the verb.
+pub fn check(args: CheckArgs) -> Result<(), CliError> {
+    let zoo = Zoo::load(args.zoo.as_deref())?;
+    let plan = Plan::of(&zoo)?;
+    let meter = meter::meter_line(&zoo, &plan)?;
+    emit(&if args.json {
+        as_json(&zoo, &plan, &meter)
+    } else {
+        as_tables(&zoo, &plan, &meter)
+    });
+    // After the tables, so that who is refused sees the numbers that refuse.
+    plan.refuse_what_does_not_fit(&zoo)
+}
+
+fn as_tables(zoo: &Zoo, plan: &Plan, meter: &str) -> String {
+    use Align::{Left, Right};
+    let columns = [
+        ("model", Left),
+        ("source", Left),
+        ("located", Left),
+        ("device", Left),
+        ("dtype", Left),
+        ("parameters", Right),
+        ("weights", Right),
+        ("KV a token", Right),
+        ("context", Right),
+        ("KV pool", Right),
+    ];
+    let models = plan.models.iter().zip(&zoo.models).map(|(place, model)| {
+        vec![
+            model.name.clone(),
+            model.source.to_string(),
+            place.located.clone(),
+            place.device.clone(),
+            place.dtype_text(),
+            count_text(place.parameters),
+            bytes_text(place.weight_bytes),
+            bytes_text(place.kv_bytes_per_token),
+            place.max_context.to_string(),
+            bytes_text(place.kv_bytes),
+        ]
+    });
+    let devices = plan.devices.iter().map(|device| {
+        vec![
+            device.name.clone(),
+            bytes_text(device.weight_bytes),
+            bytes_text(device.kv_bytes),
+            bytes_text(device.total()),
+            device.free_bytes.map_or("unknown".into(), bytes_text),
+        ]
+    });
+    let device_columns = [
+        ("device", Left),
+        ("weights", Right),
+        ("KV pool", Right),
+        ("total", Right),
+        ("free", Right),
+    ];
+    let promises: Vec<_> = zoo
+        .slas
+        .iter()
+        .map(|sla| format!("{} {}", sla.name, sla.alpha))
+        .collect();
+    format!(
+        "{}: the file is right\n\n{}\n\n{}\n\nmeter: {meter}\npolicy: {}\npromises: {}\nlisten: {}",
+        zoo.origin,
+        table(&columns, models),
+        table(&device_columns, devices),
+        zoo.router.policy,
+        promises.join(", "),
+        zoo.server.listen,
+    )
+}
+
+fn as_json(zoo: &Zoo, plan: &Plan, meter: &str) -> String {
+    let models = plan.models.iter().zip(&zoo.models).map(|(place, model)| {
+        json!({
+            "name": model.name, "source": model.source.to_string(), "located": place.located,
+            "device": place.device, "dtype": place.dtype, "stored_dtype": place.stored_dtype,
+            "parameters": place.parameters, "weight_bytes": place.weight_bytes,
+            "kv_bytes_per_token": place.kv_bytes_per_token, "max_context": place.max_context,
+            "kv_bytes": place.kv_bytes,
+        })
+    });
+    let devices = plan.devices.iter().map(|device| {
+        json!({
+            "device": device.name, "weight_bytes": device.weight_bytes, "kv_bytes": device.kv_bytes,
+            "total_bytes": device.total(), "free_bytes": device.free_bytes,
+        })
+    });
+    let slas = zoo
+        .slas
+        .iter()
+        .map(|sla| json!({"name": sla.name, "alpha": sla.alpha}));
+    let report = json!({
+        "zoo": zoo.origin,
+        "models": models.collect::<Vec<_>>(),
+        "devices": devices.collect::<Vec<_>>(),
+        "meter": meter,
+        "policy": zoo.router.policy.to_string(),
+        "sla": slas.collect::<Vec<_>>(),
+        "listen": zoo.server.listen.to_string(),
+    });
+    format!("{report:#}")
+}
+
+/// Parameters as people say them: `494 M`.
+fn count_text(count: u64) -> String {
+    match count {
+        0..1_000 => count.to_string(),
+        1_000..1_000_000 => format!("{:.0} k", count as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} M", count as f64 / 1e6),
+        _ => format!("{:.2} B", count as f64 / 1e9),
+    }
+}

@@ -1,0 +1,211 @@
+//! Where each model of a zoo will sit and what it takes there, known before anything is loaded.
+
+use crate::cli::{CliError, locate};
+use crate::config::{Device, Dtype, Model, Zoo, bytes_text};
+use crate::hub::Located;
+
+use super::inspect::{Inspection, inspect};
+
+/// What the decoders of this version compute.
+const ARCHITECTURES: [&str; 1] = ["LlamaForCausalLM"];
+/// On the CPU weights, keys and values are f32 whatever the file holds: half floats are some twenty times slower there.
+const CPU_BYTES: u64 = 4;
+
+/// A zoo's memory, model by model and device by device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// In the order of the zoo file.
+    pub models: Vec<Place>,
+    /// In the order of the lanes: as the models first name them.
+    pub devices: Vec<DeviceNeed>,
+}
+
+/// One model's place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// Its folder, or that it is built in.
+    pub located: String,
+    pub device: String,
+    /// What it computes in.
+    pub dtype: String,
+    /// What its file holds.
+    pub stored_dtype: String,
+    pub parameters: u64,
+    pub weight_bytes: u64,
+    pub kv_bytes_per_token: u64,
+    pub max_context: usize,
+    pub kv_bytes: u64,
+}
+
+impl Place {
+    /// `bf16 → f32` where loading widens.
+    pub fn dtype_text(&self) -> String {
+        if self.stored_dtype == self.dtype {
+            return self.dtype.clone();
+        }
+        format!("{} → {}", self.stored_dtype, self.dtype)
+    }
+}
+
+/// One device and what is asked of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceNeed {
+    pub name: String,
+    /// The number of a CUDA device.
+    pub cuda_ordinal: Option<usize>,
+    pub weight_bytes: u64,
+    pub kv_bytes: u64,
+    /// `None` where it cannot be known.
+    pub free_bytes: Option<u64>,
+}
+
+impl DeviceNeed {
+    pub fn total(&self) -> u64 {
+        self.weight_bytes.saturating_add(self.kv_bytes)
+    }
+}
+
+impl Plan {
+    /// Finds and inspects every model; refuses, by the line of the zoo file, what this version cannot serve.
+    pub fn of(zoo: &Zoo) -> Result<Self, CliError> {
+        let mut plan = Self {
+            models: Vec::new(),
+            devices: Vec::new(),
+        };
+        for model in &zoo.models {
+            let located = locate(zoo, model)?;
+            let seen = inspect(&located).map_err(|r| zoo.refuse_model(model, "source", r.problem, r.mend))?;
+            servable(zoo, model, &seen)?;
+            let place = place(zoo, model, &located, seen)?;
+            plan.book(&place);
+            plan.models.push(place);
+        }
+        Ok(plan)
+    }
+
+    fn book(&mut self, place: &Place) {
+        let at = self
+            .devices
+            .iter()
+            .position(|d| d.name == place.device)
+            .unwrap_or_else(|| {
+                self.devices.push(DeviceNeed {
+                    name: place.device.clone(),
+                    cuda_ordinal: None,
+                    weight_bytes: 0,
+                    kv_bytes: 0,
+                    free_bytes: free_memory(),
+                });
+                self.devices.len() - 1
+            });
+        let device = &mut self.devices[at];
+        device.weight_bytes = device.weight_bytes.saturating_add(place.weight_bytes);
+        device.kv_bytes = device.kv_bytes.saturating_add(place.kv_bytes);
+    }
+
+    /// Refuses the first model that its device has no memory left for.
+    pub fn refuse_what_does_not_fit(&self, zoo: &Zoo) -> Result<(), CliError> {
+        for device in &self.devices {
+            let Some(free) = device.free_bytes else { continue };
+            let mut left = free;
+            let here = self
+                .models
+                .iter()
+                .zip(&zoo.models)
+                .filter(|(place, _)| place.device == device.name);
+            for (place, model) in here {
+                let needed = place.weight_bytes.saturating_add(place.kv_bytes);
+                if needed > left {
+                    let problem = format!(
+                        "does not fit: it takes {} for weights and {} for keys and values, and {} has {} left of {} free",
+                        bytes_text(place.weight_bytes),
+                        bytes_text(place.kv_bytes),
+                        device.name,
+                        bytes_text(left),
+                        bytes_text(free),
+                    );
+                    let mend = "lower kv_cache or max_context, or leave a model out".into();
+                    return Err(zoo.refuse_model(model, "source", problem, mend).into());
+                }
+                left -= needed;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the decoders will refuse is refused here too, with the line.
+fn servable(zoo: &Zoo, model: &Model, seen: &Inspection) -> Result<(), CliError> {
+    let refuse = |key: &str, problem: String, mend: &str| {
+        Err(zoo.refuse_model(model, key, problem, mend.into()).into())
+    };
+    if !ARCHITECTURES.contains(&seen.architecture.as_str()) {
+        let problem = format!("is a {}, which this version cannot serve", seen.architecture);
+        return refuse(
+            "source",
+            problem,
+            &format!("name a model of architecture {}", ARCHITECTURES.join(" or ")),
+        );
+    }
+    if let Device::Cuda(_) = model.device {
+        let problem = format!("is {}, and this version computes on the CPU", model.device);
+        return refuse("device", problem, "write cpu or auto");
+    }
+    if let Dtype::F16 | Dtype::Bf16 = model.dtype {
+        let problem = format!(
+            "is {}, which a CPU computes some twenty times slower than f32",
+            model.dtype
+        );
+        return refuse("dtype", problem, "write f32 or auto");
+    }
+    Ok(())
+}
+
+fn place(zoo: &Zoo, model: &Model, located: &Located, seen: Inspection) -> Result<Place, CliError> {
+    let max_context = model.max_context.unwrap_or(seen.max_positions);
+    if max_context > seen.max_positions {
+        let problem = format!(
+            "is {max_context}, and the model was made for {}",
+            seen.max_positions
+        );
+        let mend = format!("write at most {}, or leave it out", seen.max_positions);
+        return Err(zoo.refuse_model(model, "max_context", problem, mend).into());
+    }
+    let kv_bytes_per_token = seen.kv_values_per_token.saturating_mul(CPU_BYTES);
+    let kv_bytes = model.kv_budget(kv_bytes_per_token, max_context);
+    let one = kv_bytes_per_token.saturating_mul(max_context as u64);
+    if kv_bytes < one {
+        let problem = format!(
+            "is {}, and one full context of {max_context} tokens takes {}",
+            bytes_text(kv_bytes),
+            bytes_text(one)
+        );
+        let mend = "raise it, or lower max_context".into();
+        return Err(zoo.refuse_model(model, "kv_cache", problem, mend).into());
+    }
+    Ok(Place {
+        located: match located {
+            Located::Folder(path) | Located::Gguf(path) => path.display().to_string(),
+            Located::Embedded(_) => "built in".into(),
+        },
+        device: "cpu".into(),
+        dtype: "f32".into(),
+        stored_dtype: seen.stored_dtype.to_lowercase(),
+        parameters: seen.parameters,
+        weight_bytes: seen.parameters.saturating_mul(CPU_BYTES),
+        kv_bytes_per_token,
+        max_context,
+        kv_bytes,
+    })
+}
+
+/// Main memory that can be had without pushing others out.
+fn free_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim()
+        .strip_suffix(" kB")?
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
+}

@@ -1,0 +1,75 @@
+//! Opening the house: from a checked zoo file to a desk that answers.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{CliError, Plan, locate, meter_settings};
+use crate::config::Zoo;
+use crate::energy::{EnergyHandle, LaneDevice, open_meters};
+use crate::engine::{Compute, Engine, EngineSettings, HostSpec, ModelSource, Precision, lane_devices};
+use crate::hub::Located;
+use crate::router::{ModelInfo, Policy, RouterConfig, SlaConfig};
+use crate::server::{Desk, DeskSetup, Metrics, StepTap, saved_ledger};
+use crate::store::Store;
+use crate::units::Clock;
+
+/// Draws the router's exploration; fixed, so that a log can be replayed.
+const ROUTER_SEED: u64 = 42;
+
+/// Loads every model of `zoo`, with what `data_dir` remembers. `plan` is the zoo's own, already found to fit.
+pub async fn open(zoo: &Zoo, plan: &Plan, data_dir: &Path) -> Result<Desk, CliError> {
+    let specs = specs(zoo, plan)?;
+    let failed = |error: &dyn std::fmt::Display| CliError::Failed(error.to_string());
+    let (store, recovered) = Store::open(data_dir).map_err(|e| failed(&e))?;
+    let clock = Clock::start();
+    let lanes: Vec<LaneDevice> = lane_devices(&specs)
+        .into_iter()
+        .map(|(device, compute, name)| LaneDevice {
+            device,
+            name,
+            cuda_ordinal: match compute {
+                Compute::Cpu => None,
+                Compute::Cuda(ordinal) => Some(ordinal),
+            },
+        })
+        .collect();
+    let settings = meter_settings(&zoo.energy);
+    let meters = open_meters(&settings, &lanes).map_err(|e| failed(&e))?;
+    let ledger = saved_ledger(&recovered).map_err(|e| failed(&e))?;
+    let energy = EnergyHandle::start(meters, &lanes, &settings, clock, Some(ledger));
+    let names = zoo.models.iter().map(|m| m.name.clone()).collect();
+    let metrics = Metrics::new(names).map_err(|e| failed(&e))?;
+    let tap = Arc::new(StepTap::new(energy.clone(), metrics.clone()));
+    let engine_settings = EngineSettings { max_queue: zoo.server.max_queue, ..EngineSettings::default() };
+    let loading = tokio::task::spawn_blocking(move || Engine::start(&specs, engine_settings, clock, tap));
+    let engine = loading.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+
+    let models: Vec<ModelInfo> = engine
+        .models()
+        .iter()
+        .map(|m| ModelInfo { name: m.name.clone(), parameters: m.parameters })
+        .collect();
+    let policy = Policy::parse(&zoo.router.policy.to_string(), &models).map_err(|e| failed(&e))?;
+    let slas = zoo.slas.iter().map(|sla| SlaConfig { name: sla.name.clone(), alpha: sla.alpha }).collect();
+    let router = RouterConfig::new(policy, models, slas, ROUTER_SEED);
+    let setup = DeskSetup { engine, energy, router, store, recovered, metrics };
+    Desk::start(setup).await.map_err(|e| failed(&e))
+}
+
+fn specs(zoo: &Zoo, plan: &Plan) -> Result<Vec<HostSpec>, CliError> {
+    let spec = |(model, place): (&crate::config::Model, &super::Place)| {
+        Ok(HostSpec {
+            name: model.name.clone(),
+            source: match locate(zoo, model)? {
+                Located::Folder(path) => ModelSource::Folder(path),
+                Located::Gguf(path) => ModelSource::Gguf(path),
+                Located::Embedded(files) => ModelSource::Embedded(files),
+            },
+            compute: Compute::Cpu,
+            precision: Precision::F32,
+            max_context: Some(place.max_context),
+            kv_bytes: place.kv_bytes,
+        })
+    };
+    zoo.models.iter().zip(&plan.models).map(spec).collect()
+}

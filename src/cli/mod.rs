@@ -1,0 +1,170 @@
+//! The command line: one file a verb. Exit status 0 is done, 1 failed, 2 wrong usage or a bad file; an error is one
+//! sentence on standard error.
+
+mod args;
+mod check;
+mod house;
+mod load;
+mod run;
+mod serve;
+mod table;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{ConfigError, Model, Zoo};
+use crate::hub::{self, HubError, Located};
+
+pub use args::{CheckArgs, FeedbackBy, LoadArgs, RunArgs, ServeArgs};
+pub use check::{DeviceNeed, Place, Plan, meter_settings};
+pub use table::{Align, emit, table};
+
+const EXAMPLES: &str = "\
+Examples:
+  messplus serve                       the built-in demo zoo on http://127.0.0.1:8080
+  messplus check --zoo zoo.toml        is the file right, and does it fit?
+  messplus run 'What is 17 + 25?'      one answer, and what it cost
+  messplus load --requests 500         drive a running server with the demo questions
+
+RUST_LOG says what is logged to standard error, say RUST_LOG=messplus=debug.";
+
+/// Serves a zoo of open-weight models, measures the joules of every request and routes each to the cheapest model
+/// that keeps the promised share of answers satisfying.
+#[derive(Debug, Parser)]
+#[command(name = "messplus", version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Load the zoo and answer over HTTP
+    Serve(ServeArgs),
+    /// Answer one prompt on standard output
+    Run(RunArgs),
+    /// Check a zoo file and say where everything would sit, loading nothing
+    Check(CheckArgs),
+    /// Drive a running server with the demo questions and measure it
+    Load(LoadArgs),
+}
+
+/// Why a verb ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Wrong usage or a bad file: exit status 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Anything else: exit status 1.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CliError {
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<HubError> for CliError {
+    fn from(error: HubError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+/// Runs the verb of a command line.
+pub async fn execute(cli: Cli) -> Result<(), CliError> {
+    match cli.command {
+        Command::Serve(args) => serve::serve(args).await,
+        Command::Run(args) => run::run(args).await,
+        Command::Check(args) => check::check(args),
+        Command::Load(args) => load::load(args).await,
+    }
+}
+
+/// Finds the files of a model of the zoo; an error names the zoo file's line.
+pub fn locate(zoo: &Zoo, model: &Model) -> Result<Located, CliError> {
+    hub::locate(&model.source).map_err(|error| {
+        let (origin, line, name) = (&zoo.origin, model.line, &model.name);
+        CliError::Usage(format!(
+            "{origin}:{line}: the `model.source` of '{name}': {error}"
+        ))
+    })
+}
+
+/// What the parser of the command line found wrong, as one sentence.
+pub fn usage_sentence(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let mut parts = text
+        .split("\n\n")
+        .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    let first = parts.next().unwrap_or_default();
+    let problem = first
+        .strip_prefix("error: ")
+        .unwrap_or("a verb is missing: serve, run, check or load");
+    let tip = parts
+        .find_map(|part| part.strip_prefix("tip: ").map(|tip| format!("; {tip}")))
+        .unwrap_or_default();
+    format!(
+        "{}{tip}: see `messplus --help`",
+        problem.trim_end_matches([':', '.'])
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+        for verb in Cli::command().get_subcommands_mut() {
+            let help = verb.render_long_help().to_string();
+            assert!(help.contains("Examples:"), "{help}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_one_sentence() {
+        for (line, words) in [
+            ("messplus", "a verb is missing"),
+            ("messplus srve", "unrecognized subcommand 'srve'"),
+            ("messplus serve --zo x", "unexpected argument '--zo'"),
+            ("messplus serve extra", "unexpected argument 'extra'"),
+            ("messplus load --requests many", "invalid value 'many'"),
+            ("messplus load --requests 0", "0"),
+            ("messplus load --rate nan", "--rate"),
+            ("messplus load --rate 0", "--rate"),
+            ("messplus load --feedback-by nobody", "nobody"),
+            ("messplus run --temperature -1 x", "temperature"),
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
+            let said = usage_sentence(&error);
+            assert!(said.contains(words) && !said.contains('\n'), "{line}: {said}");
+            assert!(said.ends_with("see `messplus --help`"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_not_there_is_named_with_its_line() {
+        let text = "# mine\n[[model]]\nname = \"a\"\nsource = \"path:nowhere\"\n";
+        let zoo = Zoo::parse("zoo.toml", text, std::path::Path::new("/none")).unwrap();
+        let error = locate(&zoo, &zoo.models[0]).unwrap_err();
+        assert_eq!(error.status(), 2);
+        let said = error.to_string();
+        assert!(
+            said.starts_with("zoo.toml:2: the `model.source` of 'a': /none/nowhere is not there"),
+            "{said}"
+        );
+    }
+}

@@ -1,0 +1,46 @@
+//! Joules: meters give a counter, lanes give the record of their steps, and this room says whose energy it was.
+//!
+//! The law of the house is conservation: for every device, at every moment, what the meter counted equals the sum of
+//! the accounts, in whole microjoules. Everything between a meter's reading and a request's joules is pure and takes
+//! time as an argument (`book` and below); `handle` puts it on a thread of its own.
+
+mod alarms;
+mod apportion;
+mod attribution;
+mod book;
+mod counter;
+mod events;
+mod features;
+mod handle;
+mod lag;
+mod law;
+mod least_squares;
+mod ledger;
+mod meter;
+mod modelled;
+mod nvml;
+mod nvml_devices;
+mod open;
+mod rapl;
+pub mod records;
+mod report;
+mod residents;
+mod run_loop;
+mod sampling;
+mod settings;
+
+#[cfg(test)]
+mod book_tests;
+#[cfg(test)]
+mod conservation_tests;
+#[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
+mod test_world;
+
+pub use handle::EnergyHandle;
+pub use meter::{EnergyError, Meter, MeterError, Reading};
+pub use open::open_meters;
+pub use records::{Account, StepRecord, StepRow};
+pub use report::{DeviceEnergy, DeviceTotals, RequestEnergy, Source};
+pub use settings::{IdlePolicy, LaneDevice, MeterChoice, MeterSettings, ModelledPower};

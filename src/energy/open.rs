@@ -1,0 +1,210 @@
+//! Choosing a meter per lane.
+
+use std::path::Path;
+
+use super::meter::{EnergyError, Meter};
+use super::modelled::ModelledMeter;
+use super::nvml::{NvmlMeter, list};
+use super::nvml_devices::nvml_index;
+use super::rapl::{POWERCAP, RaplMeter};
+use super::report::Source;
+use super::settings::{LaneDevice, MeterChoice, MeterSettings};
+
+const NVML_MEND: &str =
+    "install the NVIDIA driver's libnvidia-ml.so.1 or name another by nvml_library, or set meter = \"auto\"";
+const RAPL_MEND: &str = "give read access to energy_uj under /sys/class/powercap, or set meter = \"auto\"";
+
+/// One meter per lane, in the lanes' order.
+///
+/// `auto` takes NVML for a CUDA lane and RAPL for a CPU lane, and the modelled estimate with a warning where there is
+/// none. A meter that is named and not to be had is an error, never silently another one. With `nvml`, CUDA lanes take
+/// their own board and other lanes the remaining NVML devices in order.
+pub fn open_meters(
+    settings: &MeterSettings,
+    lanes: &[LaneDevice],
+) -> Result<Vec<Box<dyn Meter>>, EnergyError> {
+    open_with(settings, lanes, Path::new(POWERCAP))
+}
+
+fn open_with(
+    settings: &MeterSettings,
+    lanes: &[LaneDevice],
+    powercap: &Path,
+) -> Result<Vec<Box<dyn Meter>>, EnergyError> {
+    let (idle, active) = (settings.modelled.idle.0, settings.modelled.active.0);
+    if !(idle.is_finite() && active.is_finite() && idle >= 0.0 && active >= idle) {
+        return Err(EnergyError::BadModelledPower { idle, active });
+    }
+    match settings.meter {
+        MeterChoice::Modelled => Ok(lanes.iter().map(|_| modelled(settings)).collect()),
+        MeterChoice::Nvml => all_nvml(settings, lanes),
+        MeterChoice::Rapl => all_rapl(lanes, powercap),
+        MeterChoice::Auto => Ok(lanes.iter().map(|lane| best(settings, lane, powercap)).collect()),
+    }
+}
+
+fn modelled(settings: &MeterSettings) -> Box<dyn Meter> {
+    Box::new(ModelledMeter::new(settings.modelled))
+}
+
+fn best(settings: &MeterSettings, lane: &LaneDevice, powercap: &Path) -> Box<dyn Meter> {
+    let found: Result<Box<dyn Meter>, String> = match lane.cuda_ordinal {
+        Some(ordinal) => cuda_meter(settings, ordinal).map(|m| Box::new(m) as _),
+        None => RaplMeter::open(powercap).map(|m| Box::new(m) as _),
+    };
+    found.unwrap_or_else(|why| {
+        let meter = modelled(settings);
+        tracing::warn!("energy of {} is {}, because {why}", lane.name, meter.describe());
+        meter
+    })
+}
+
+fn cuda_meter(settings: &MeterSettings, ordinal: usize) -> Result<NvmlMeter, String> {
+    let library = settings.nvml_library.as_deref();
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let index = nvml_index(ordinal, visible.as_deref(), &list(library)?)?;
+    NvmlMeter::open(library, index)
+}
+
+fn all_nvml(settings: &MeterSettings, lanes: &[LaneDevice]) -> Result<Vec<Box<dyn Meter>>, EnergyError> {
+    let library = settings.nvml_library.as_deref();
+    let fail = |lane: &LaneDevice, why: String| EnergyError::Unavailable {
+        meter: Source::Nvml,
+        lane: lane.name.clone(),
+        why,
+        mend: NVML_MEND,
+    };
+    let Some(first) = lanes.first() else {
+        return Ok(Vec::new());
+    };
+    let uuids = list(library).map_err(|why| fail(first, why))?;
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let mut taken = Vec::new();
+    for lane in lanes {
+        if let Some(ordinal) = lane.cuda_ordinal {
+            taken.push(nvml_index(ordinal, visible.as_deref(), &uuids).map_err(|why| fail(lane, why))?);
+        }
+    }
+    let free: Vec<u32> = (0..uuids.len() as u32)
+        .filter(|index| !taken.contains(index))
+        .collect();
+    let (mut taken, mut free) = (taken.into_iter(), free.into_iter());
+    let mut meters: Vec<Box<dyn Meter>> = Vec::new();
+    for lane in lanes {
+        let index = if lane.cuda_ordinal.is_some() {
+            taken.next()
+        } else {
+            free.next()
+        };
+        let few = || {
+            fail(
+                lane,
+                format!("NVML knows {} devices for {} lanes", uuids.len(), lanes.len()),
+            )
+        };
+        let meter = NvmlMeter::open(library, index.ok_or_else(few)?).map_err(|why| fail(lane, why))?;
+        meters.push(Box::new(meter));
+    }
+    Ok(meters)
+}
+
+fn all_rapl(lanes: &[LaneDevice], powercap: &Path) -> Result<Vec<Box<dyn Meter>>, EnergyError> {
+    let fail = |lane: &LaneDevice, why: String| EnergyError::Unavailable {
+        meter: Source::Rapl,
+        lane: lane.name.clone(),
+        why,
+        mend: RAPL_MEND,
+    };
+    let mut meters: Vec<Box<dyn Meter>> = Vec::new();
+    for lane in lanes {
+        if lane.cuda_ordinal.is_some() {
+            return Err(fail(
+                lane,
+                "RAPL counts the CPU and its memory, not a GPU".to_owned(),
+            ));
+        }
+        if !meters.is_empty() {
+            return Err(fail(
+                lane,
+                "RAPL counts the whole machine, and another lane has it already".to_owned(),
+            ));
+        }
+        meters.push(Box::new(
+            RaplMeter::open(powercap).map_err(|why| fail(lane, why))?,
+        ));
+    }
+    Ok(meters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::energy::ModelledPower;
+    use crate::units::{DeviceId, Watts};
+
+    fn lane(cuda_ordinal: Option<usize>) -> LaneDevice {
+        LaneDevice {
+            device: DeviceId(0),
+            name: "cpu".into(),
+            cuda_ordinal,
+        }
+    }
+
+    fn settings(meter: MeterChoice) -> MeterSettings {
+        MeterSettings {
+            meter,
+            nvml_library: Some("/nowhere/lib.so".into()),
+            ..MeterSettings::default()
+        }
+    }
+
+    #[test]
+    fn auto_falls_to_modelled_and_a_named_meter_never_does() {
+        let none = Path::new("/nowhere");
+        for lane in [lane(None), lane(Some(0))] {
+            let meters = open_with(&settings(MeterChoice::Auto), std::slice::from_ref(&lane), none).unwrap();
+            assert_eq!(meters[0].source(), Source::Modelled);
+            for choice in [MeterChoice::Nvml, MeterChoice::Rapl] {
+                let error = open_with(&settings(choice), std::slice::from_ref(&lane), none)
+                    .err()
+                    .unwrap()
+                    .to_string();
+                assert!(
+                    error.contains("cannot measure lane cpu") && error.contains("set meter = \"auto\""),
+                    "{error}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn rapl_serves_one_cpu_lane() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("intel-rapl:0");
+        std::fs::create_dir_all(&folder).unwrap();
+        for (file, text) in [
+            ("name", "package-0"),
+            ("max_energy_range_uj", "1000"),
+            ("energy_uj", "5"),
+        ] {
+            std::fs::write(folder.join(file), text).unwrap();
+        }
+        let open = |lanes: &[LaneDevice]| open_with(&settings(MeterChoice::Rapl), lanes, root.path());
+        assert_eq!(open(&[lane(None)]).unwrap()[0].source(), Source::Rapl);
+        assert!(open(&[lane(None), lane(None)]).is_err());
+    }
+
+    #[test]
+    fn absurd_declared_watts_are_refused() {
+        let modelled = ModelledPower {
+            idle: Watts(50.0),
+            active: Watts(20.0),
+        };
+        let settings = MeterSettings {
+            modelled,
+            ..settings(MeterChoice::Modelled)
+        };
+        let error = open_meters(&settings, &[lane(None)]).err().unwrap().to_string();
+        assert!(error.contains("idle = 50 W and active = 20 W"), "{error}");
+    }
+}

@@ -1,0 +1,149 @@
+//! The lane: one thread per device that owns its models, KV pages, scheduler and sampler.
+//!
+//! A [`Job`] goes in through [`Engine::submit`], its [`Event`]s come out of a channel. A lane runs one step at a
+//! time and a step belongs to one model; what each step did goes to a [`StepSink`].
+
+mod board;
+mod draw;
+mod host;
+mod lane;
+mod pages;
+mod plan;
+mod request;
+mod sampler;
+mod sequence;
+mod start;
+mod stop;
+mod turns;
+
+pub use crate::model::{ChatMessage, Compute, ModelSource, Precision};
+pub use board::{Occupancy, PageUse};
+pub use request::{
+    EngineError, Event, FinishReason, Job, JobStream, JobTiming, Logprobs, Outcome, Sampling, TokenLogprob,
+};
+pub use start::{EngineSettings, HostSpec, ModelFacts, StartError, lane_devices};
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use tokio::sync::mpsc;
+
+use crate::energy::StepRecord;
+use crate::model::{ChatTemplate, Tokenizer};
+use crate::units::{Clock, DeviceId, ModelId, Moment, TokenId};
+
+/// Who is told of every step. Called on the lane's thread: it must not block.
+pub trait StepSink: Send + Sync {
+    /// A step of `device` begins.
+    fn begin_step(&self, device: DeviceId, at: Moment);
+    /// The step begun last on its device has ended.
+    fn record(&self, step: StepRecord);
+}
+
+/// All lanes and what is known of their models. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+struct Shared {
+    models: Vec<ModelFacts>,
+    desks: Vec<Desk>,
+    board: Arc<board::Board>,
+    max_queue: usize,
+    clock: Clock,
+}
+
+/// What a model needs outside its lane.
+struct Desk {
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    lane: Sender<lane::Command>,
+}
+
+impl Engine {
+    /// The hosted models, in the order of the zoo: `models()[id.index()]` is model `id`.
+    pub fn models(&self) -> &[ModelFacts] {
+        &self.0.models
+    }
+
+    /// The tokens of a conversation, by the model's own template.
+    pub fn chat_prompt(&self, model: ModelId, messages: &[ChatMessage]) -> Result<Vec<TokenId>, EngineError> {
+        let desk = &self.0.desks[model.index()];
+        let refuse = |reason: String| EngineError::Template { model: self.name(model), reason };
+        let template = desk.template.as_ref();
+        let template = template.ok_or_else(|| {
+            refuse("it has none; use /v1/completions with a prompt written for it".to_owned())
+        })?;
+        let text = template.render(messages).map_err(refuse)?;
+        desk.tokenizer.encode(&text, false).map_err(refuse)
+    }
+
+    /// The tokens of a plain text, with what the tokenizer puts around it.
+    pub fn encode(&self, model: ModelId, text: &str) -> Result<Vec<TokenId>, EngineError> {
+        let encoded = self.0.desks[model.index()].tokenizer.encode(text, true);
+        encoded.map_err(|reason| EngineError::Template { model: self.name(model), reason })
+    }
+
+    /// Puts a job in the queue of its model's lane.
+    ///
+    /// # Errors
+    /// `EmptyPrompt`, `UnknownToken`, `ContextExceeded` or `KvExceeded` for what can never be served, `QueueFull`
+    /// for what might be later.
+    pub fn submit(&self, job: Job) -> Result<JobStream, EngineError> {
+        self.check(&job)?;
+        let model = job.model.index();
+        let place = self.0.board.enter_queue(model, self.0.max_queue).map_err(|waiting| {
+            EngineError::QueueFull { waiting, retry_after_seconds: self.0.board.seconds_to_drain() }
+        })?;
+        let (events, stream) = mpsc::unbounded_channel();
+        let arrival = sequence::Arrival { job, events, place, at: self.0.clock.now() };
+        self.0.desks[model].lane.send(lane::Command::Submit(arrival)).map_err(|_| EngineError::ShuttingDown)?;
+        Ok(stream)
+    }
+
+    /// Whether a job could be served at all, and the refusal if not.
+    pub fn check(&self, job: &Job) -> Result<(), EngineError> {
+        let facts = &self.0.models[job.model.index()];
+        if job.prompt.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        if let Some(token) = job.prompt.iter().find(|t| t.0 as usize >= facts.vocabulary) {
+            return Err(EngineError::UnknownToken {
+                model: facts.name.clone(),
+                token: token.0,
+                vocabulary: facts.vocabulary,
+            });
+        }
+        let length = job.prompt.len() + job.max_tokens as usize;
+        if length > facts.max_context {
+            return Err(EngineError::ContextExceeded {
+                model: facts.name.clone(),
+                prompt_tokens: job.prompt.len(),
+                max_tokens: job.max_tokens as usize,
+                max_context: facts.max_context,
+            });
+        }
+        Ok(())
+    }
+
+    /// How busy each model is, in zoo order.
+    pub fn occupancy(&self) -> Vec<Occupancy> {
+        (0..self.0.models.len()).map(|m| self.0.board.occupancy(m)).collect()
+    }
+
+    /// KV pages of each model, in zoo order.
+    pub fn pages(&self) -> Vec<PageUse> {
+        (0..self.0.models.len()).map(|m| self.0.board.pages(m)).collect()
+    }
+
+    /// Ends every lane; jobs still running are failed.
+    pub fn shutdown(&self) {
+        for desk in &self.0.desks {
+            // A lane that is gone already needs no telling.
+            let _ = desk.lane.send(lane::Command::Stop);
+        }
+    }
+
+    fn name(&self, model: ModelId) -> String {
+        self.0.models[model.index()].name.clone()
+    }
+}

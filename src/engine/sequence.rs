@@ -1,0 +1,210 @@
+//! One job on its way: its tokens, how far they are computed, the pages they live in and the text they became.
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::board::QueuePlace;
+use super::pages::Page;
+use super::request::{Event, FinishReason, Job, JobTiming, Logprobs, Outcome, TokenLogprob};
+use super::sampler::{self, History};
+use super::stop::StopFinder;
+use crate::model::{Detokenizer, PAGE_TOKENS, Tokenizer};
+use crate::units::{Moment, TokenId};
+
+/// A job as it comes to its lane.
+pub struct Arrival {
+    pub job: Job,
+    pub events: UnboundedSender<Event>,
+    pub place: QueuePlace,
+    pub at: Moment,
+}
+
+pub struct Sequence {
+    pub job: Job,
+    events: UnboundedSender<Event>,
+    place: Option<QueuePlace>,
+    /// Prompt and answer.
+    tokens: Vec<TokenId>,
+    /// Leading tokens whose keys and values lie in pages.
+    computed: usize,
+    pages: Vec<Page>,
+    page_numbers: Vec<u32>,
+    history: History,
+    detokenizer: Detokenizer,
+    stop: StopFinder,
+    held_logprobs: Vec<Logprobs>,
+    submitted: Moment,
+    started: Option<Moment>,
+    first_token: Option<Moment>,
+}
+
+impl Sequence {
+    pub fn new(Arrival { job, events, place, at: submitted }: Arrival) -> Self {
+        Self {
+            place: Some(place),
+            tokens: job.prompt.clone(),
+            computed: 0,
+            pages: Vec::new(),
+            page_numbers: Vec::new(),
+            history: History::new(&job.sampling, &job.prompt),
+            detokenizer: Detokenizer::default(),
+            stop: StopFinder::new(&job.stop),
+            held_logprobs: Vec::new(),
+            submitted,
+            started: None,
+            first_token: None,
+            events,
+            job,
+        }
+    }
+
+    /// Whether whoever asked has gone.
+    pub fn is_abandoned(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    /// Tokens yet to compute before the next can be sampled; never 0.
+    pub fn remaining(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
+    pub fn computed(&self) -> usize {
+        self.computed
+    }
+
+    /// The next `count` tokens to compute.
+    pub fn pending(&self, count: usize) -> &[TokenId] {
+        &self.tokens[self.computed..self.computed + count]
+    }
+
+    pub fn page_numbers(&self) -> &[u32] {
+        &self.page_numbers
+    }
+
+    pub fn holds_pages(&self) -> bool {
+        !self.pages.is_empty()
+    }
+
+    /// Pages still missing to compute `count` more tokens.
+    pub fn pages_missing(&self, count: usize) -> usize {
+        (self.computed + count).div_ceil(PAGE_TOKENS).saturating_sub(self.pages.len())
+    }
+
+    pub fn add_page(&mut self, page: Page) {
+        self.page_numbers.push(page.number());
+        self.pages.push(page);
+    }
+
+    /// Gives all pages back; what they held is computed again later.
+    pub fn preempt(&mut self) {
+        self.pages.clear();
+        self.page_numbers.clear();
+        self.computed = 0;
+    }
+
+    /// Frees the sequence's place in the queue; a preempted sequence waits without one.
+    pub fn leave_queue(&mut self) {
+        self.place = None;
+    }
+
+    pub fn start(&mut self, now: Moment) {
+        self.started.get_or_insert(now);
+    }
+
+    /// Of the next `count` tokens, those that belong to the prompt and those that were decoded one step ago.
+    /// Tokens computed again after a preemption count as prefill: that is the work they are.
+    pub fn split(&self, count: usize) -> (u32, u32) {
+        let decoding = count == 1 && self.remaining() == 1 && self.tokens.len() > self.job.prompt.len();
+        if decoding { (0, 1) } else { (count as u32, 0) }
+    }
+
+    /// Books `count` computed tokens.
+    pub fn advance(&mut self, count: usize) {
+        self.computed += count;
+    }
+
+    /// Samples the next token from `logits`, sends what text it completes, and says how the job ended if it did.
+    pub fn accept(
+        &mut self,
+        logits: &mut [f32],
+        tokenizer: &Tokenizer,
+        end_tokens: &[TokenId],
+        now: Moment,
+    ) -> Option<Event> {
+        let token = sampler::sample(logits, &self.job.sampling, &self.history, self.tokens.len());
+        self.first_token.get_or_insert(now);
+        self.history.push(&self.job.sampling, token);
+        self.tokens.push(token);
+        if end_tokens.contains(&token) {
+            let rest = self.remaining_text(tokenizer);
+            self.send(rest);
+            return Some(self.outcome(FinishReason::Stop, now));
+        }
+        if let Some(top) = self.job.logprobs {
+            self.held_logprobs.push(describe(logits, token, top, tokenizer));
+        }
+        let text = self.detokenizer.push(tokenizer, token);
+        let (text, stopped) = self.stop.push(&text);
+        if stopped {
+            self.send(text);
+            return Some(self.outcome(FinishReason::Stop, now));
+        }
+        if self.answer_tokens() >= self.job.max_tokens {
+            let rest = text + &self.remaining_text(tokenizer);
+            self.send(rest);
+            return Some(self.outcome(FinishReason::Length, now));
+        }
+        if !text.is_empty() {
+            self.send(text);
+        }
+        None
+    }
+
+    /// Sends the closing event.
+    pub fn close(self, event: Event) {
+        // The receiver may be gone: then nobody wants to know.
+        let _ = self.events.send(event);
+    }
+
+    fn answer_tokens(&self) -> u32 {
+        (self.tokens.len() - self.job.prompt.len()) as u32
+    }
+
+    fn remaining_text(&mut self, tokenizer: &Tokenizer) -> String {
+        let half = self.detokenizer.finish(tokenizer);
+        let (text, stopped) = self.stop.push(&half);
+        if stopped { text } else { text + &self.stop.finish() }
+    }
+
+    fn send(&mut self, text: String) {
+        let logprobs = std::mem::take(&mut self.held_logprobs);
+        if !text.is_empty() || !logprobs.is_empty() {
+            let _ = self.events.send(Event::Text { text, logprobs });
+        }
+    }
+
+    fn outcome(&self, finish: FinishReason, now: Moment) -> Event {
+        let since = |moment: Option<Moment>| {
+            std::time::Duration::from_secs_f64(moment.unwrap_or(now).seconds_since(self.submitted))
+        };
+        Event::Done(Outcome {
+            finish,
+            prompt_tokens: self.job.prompt.len() as u32,
+            cached_tokens: 0,
+            completion_tokens: self.answer_tokens(),
+            timing: JobTiming {
+                queued: since(self.started),
+                first_token: since(self.first_token),
+                total: since(Some(now)),
+            },
+        })
+    }
+}
+
+fn describe(logits: &[f32], token: TokenId, top: u8, tokenizer: &Tokenizer) -> Logprobs {
+    let (logprob, best) = sampler::logprobs(logits, token, usize::from(top));
+    let named = |(token, logprob): (TokenId, f32)| {
+        let text = tokenizer.text_of(token);
+        TokenLogprob { token, bytes: text.clone().into_bytes(), text, logprob }
+    };
+    Logprobs { chosen: named((token, logprob)), top: best.into_iter().map(named).collect() }
+}

@@ -1,0 +1,112 @@
+//! The border of a decoder: which tokens to compute, where their keys and values go, and the logits that come back.
+
+use crate::units::TokenId;
+
+/// Several sequences' new tokens packed one after the other, prefill chunks and decode rows alike.
+///
+/// With `T` tokens in `S` sequences: `input_ids`, `positions` and `slots` are `[T]`, `cu_seqlens` is `[S + 1]`,
+/// `block_tables` is `[S, table_width]`, row by row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    pub input_ids: Vec<TokenId>,
+    /// Place of each token in its own sequence, from 0. Tokens of one sequence follow each other without a gap.
+    pub positions: Vec<u32>,
+    /// `cu_seqlens[s]..cu_seqlens[s + 1]` are the tokens of sequence `s`.
+    pub cu_seqlens: Vec<u32>,
+    /// Where each token's key and value go: page × [`PAGE_TOKENS`](super::PAGE_TOKENS) + offset.
+    pub slots: Vec<u32>,
+    /// The pages of each sequence in order, padded with 0 to `table_width`.
+    pub block_tables: Vec<u32>,
+    pub table_width: usize,
+    /// Tokens whose logits are wanted, as indices into `input_ids`, rising.
+    pub logit_rows: Vec<u32>,
+}
+
+impl Batch {
+    /// Appends a sequence's next tokens. `pages` must cover every position up to the last of `tokens`.
+    /// With `wants_logits` the last token's logits are asked for.
+    pub fn push(&mut self, tokens: &[TokenId], first_position: usize, pages: &[u32], wants_logits: bool) {
+        if self.cu_seqlens.is_empty() {
+            self.cu_seqlens.push(0);
+        }
+        for (place, &token) in (first_position..).zip(tokens) {
+            self.input_ids.push(token);
+            self.positions.push(place as u32);
+            let page = pages[place / super::PAGE_TOKENS];
+            self.slots.push(page * super::PAGE_TOKENS as u32 + (place % super::PAGE_TOKENS) as u32);
+        }
+        self.cu_seqlens.push(self.input_ids.len() as u32);
+        if wants_logits {
+            self.logit_rows.push(self.input_ids.len() as u32 - 1);
+        }
+        let used = (first_position + tokens.len()).div_ceil(super::PAGE_TOKENS);
+        self.append_table(&pages[..used]);
+    }
+
+    pub fn sequences(&self) -> usize {
+        self.cu_seqlens.len().saturating_sub(1)
+    }
+
+    fn append_table(&mut self, pages: &[u32]) {
+        if pages.len() > self.table_width {
+            let (old, new) = (self.table_width, pages.len());
+            let rows = if old == 0 { 0 } else { self.block_tables.len() / old };
+            let mut wider = Vec::with_capacity((rows + 1) * new);
+            for row in self.block_tables.chunks(old.max(1)) {
+                wider.extend_from_slice(row);
+                wider.resize(wider.len() + new - old, 0);
+            }
+            self.block_tables = wider;
+            self.table_width = new;
+        }
+        self.block_tables.extend_from_slice(pages);
+        self.block_tables.resize(self.block_tables.len() + self.table_width - pages.len(), 0);
+    }
+}
+
+/// Logits of the rows a batch asked for, `[rows, vocabulary]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logits {
+    values: Vec<f32>,
+    vocabulary: usize,
+}
+
+impl Logits {
+    pub fn new(values: Vec<f32>, vocabulary: usize) -> Self {
+        debug_assert_eq!(values.len() % vocabulary, 0);
+        Self { values, vocabulary }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.vocabulary
+    }
+
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.vocabulary..][..self.vocabulary]
+    }
+
+    pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        &mut self.values[row * self.vocabulary..][..self.vocabulary]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_widen_with_the_longest_sequence() {
+        let ids = |n: u32| (0..n).map(TokenId).collect::<Vec<_>>();
+        let mut batch = Batch::default();
+        batch.push(&ids(1), 5, &[9], true);
+        batch.push(&ids(40), 0, &[3, 4, 8], false);
+        batch.push(&ids(2), 31, &[6, 7], true);
+        assert_eq!(batch.table_width, 2);
+        assert_eq!(batch.block_tables, [9, 0, 3, 4, 6, 7]);
+        assert_eq!(batch.cu_seqlens, [0, 1, 41, 43]);
+        assert_eq!(batch.logit_rows, [0, 42]);
+        assert_eq!(batch.slots[0], 9 * 32 + 5);
+        assert_eq!(batch.slots[41..], [6 * 32 + 31, 7 * 32]);
+        assert_eq!(batch.sequences(), 3);
+    }
+}

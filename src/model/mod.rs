@@ -1,0 +1,46 @@
+//! Decoders on candle behind plain data: packed-batch forward, weights, tokenizers and chat templates.
+//!
+//! Nothing of candle leaves this room: a [`Batch`] of integers goes in, [`Logits`] of `f32` come out.
+
+mod attention;
+mod batch;
+mod config;
+mod files;
+mod kv;
+mod llama;
+mod load;
+mod template;
+mod tokenizer;
+mod weights;
+
+pub use batch::{Batch, Logits};
+pub use kv::PAGE_TOKENS;
+pub use load::{Compute, Decoder, LoadedModel, ModelSource, Precision, load};
+pub use template::{ChatMessage, ChatTemplate};
+pub use tokenizer::{Detokenizer, Tokenizer};
+
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error("{place} has no {file}: a model needs config.json, tokenizer.json and its safetensors")]
+    MissingFile { place: String, file: String },
+    #[error("{path} cannot be read: {reason}", path = path.display())]
+    Unreadable { path: PathBuf, reason: String },
+    #[error("{file} of {place} is not what it should be: {reason}")]
+    BadFile { place: String, file: String, reason: String },
+    #[error("{place} cannot be served: {reason}; this build serves {supported}")]
+    Unsupported { place: String, reason: String, supported: &'static str },
+    #[error("the weights of {place} do not fit its config.json: {reason}")]
+    Weights { place: String, reason: String },
+    #[error("the device cannot be used: {0}")]
+    Device(String),
+    #[error("computing a step failed: {0}")]
+    Compute(String),
+}
+
+impl From<candle_core::Error> for ModelError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Compute(error.to_string())
+    }
+}

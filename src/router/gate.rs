@@ -1,0 +1,101 @@
+//! Which predictor may speak: a finer one only while it beats the coarser one in prequential log loss.
+//!
+//! Every label is predicted by every stage before any of them learns from it (Dawid's prequential principle).
+//! A stage is admitted when its mean gain over the stage that would speak otherwise exceeds `ENTER`
+//! standard errors, and stays while the mean gain is positive; means run over the last `MEMORY` labels or
+//! so, so a stage that stops helping leaves.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::Stage;
+
+const MEMORY: f64 = 200.0;
+const FEWEST: f64 = 30.0;
+const ENTER: f64 = 1.5;
+
+/// All stages, from coarse to fine.
+pub const STAGES: [Stage; 3] = [Stage::BaseRates, Stage::Clusters, Stage::Head];
+
+/// The gain of one stage over a coarser one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Duel {
+    count: f64,
+    mean: f64,
+    square: f64,
+}
+
+impl Duel {
+    fn add(&mut self, gain: f64) {
+        self.count = (self.count + 1.0).min(MEMORY);
+        self.mean += (gain - self.mean) / self.count;
+        self.square += (gain * gain - self.square) / self.count;
+    }
+
+    fn won(&self, holder: bool) -> bool {
+        let error = ((self.square - self.mean * self.mean).max(0.0) / self.count.max(1.0)).sqrt();
+        self.count >= FEWEST && self.mean > if holder { 0.0 } else { ENTER * error }
+    }
+}
+
+/// The running comparison of the stages.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    clusters_over_base: Duel,
+    head_over_base: Duel,
+    head_over_clusters: Duel,
+    speaks: Stage,
+}
+
+impl Gate {
+    pub fn speaks(&self) -> Stage {
+        self.speaks
+    }
+
+    /// Takes what each stage (in the order of [`STAGES`]) predicted for a label it had not learnt from.
+    pub fn label(&mut self, predicted: [f64; 3], satisfied: f64) {
+        let [base, clusters, head] = predicted.map(|p| log_loss(p, satisfied));
+        self.clusters_over_base.add(base - clusters);
+        self.head_over_base.add(base - head);
+        self.head_over_clusters.add(clusters - head);
+        let clusters = self.clusters_over_base.won(self.speaks == Stage::Clusters);
+        let below = if clusters {
+            self.head_over_clusters
+        } else {
+            self.head_over_base
+        };
+        let head = below.won(self.speaks == Stage::Head);
+        self.speaks = match (head, clusters) {
+            (true, _) => Stage::Head,
+            (false, true) => Stage::Clusters,
+            (false, false) => Stage::BaseRates,
+        };
+    }
+}
+
+/// Cross-entropy in nats; `satisfied` may lie between 0 and 1.
+pub fn log_loss(predicted: f64, satisfied: f64) -> f64 {
+    let p = predicted.clamp(1e-3, 1.0 - 1e-3);
+    -(satisfied * p.ln() + (1.0 - satisfied) * (1.0 - p).ln())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::draw::Draw;
+
+    #[test]
+    fn opens_for_knowledge_and_shuts_on_noise() {
+        let mut gate = Gate::default();
+        let mut draw = Draw::new(3, 0);
+        for _ in 0..200 {
+            let truth = f64::from(draw.uniform() < 0.5);
+            gate.label([0.5, 0.5, 0.2 + 0.6 * truth], truth);
+        }
+        assert_eq!(gate.speaks(), Stage::Head);
+        for _ in 0..1500 {
+            let truth = f64::from(draw.uniform() < 0.5);
+            gate.label([0.5, 0.5, 0.2 + 0.6 * draw.uniform()], truth);
+        }
+        assert_eq!(gate.speaks(), Stage::BaseRates);
+    }
+}

@@ -1,0 +1,134 @@
+//! The last decisions, kept so that whatever comes later (joules, labels, cancellation) finds what it belongs
+//! to.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::adapt::Remap;
+use super::config::SlaId;
+use super::event::Decision;
+use crate::units::{ModelId, RequestId};
+
+/// A decision and what has become of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Remembered {
+    pub decision: Decision,
+    /// Models whose answer was judged; each counts once.
+    pub judged: Vec<ModelId>,
+    /// Models whose joules were booked; each counts once.
+    pub finished: Vec<ModelId>,
+    /// No label is awaited any more; one that comes still counts.
+    pub expired: bool,
+    /// Never answered: not counted for the promise.
+    pub withdrawn: bool,
+}
+
+/// The last `bound` decisions in order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Vec<Remembered>", into = "Vec<Remembered>")]
+pub struct Memory {
+    order: VecDeque<RequestId>,
+    entries: BTreeMap<u64, Remembered>,
+}
+
+impl Memory {
+    pub fn insert(&mut self, decision: Decision, bound: usize) {
+        let request = decision.request;
+        self.order.push_back(request);
+        let entry = Remembered {
+            decision,
+            judged: vec![],
+            finished: vec![],
+            expired: false,
+            withdrawn: false,
+        };
+        self.entries.insert(request.0, entry);
+        while self.order.len() > bound.max(1) {
+            if let Some(oldest) = self.order.pop_front() {
+                self.entries.remove(&oldest.0);
+            }
+        }
+    }
+
+    pub fn get(&self, request: RequestId) -> Option<&Remembered> {
+        self.entries.get(&request.0)
+    }
+
+    pub fn get_mut(&mut self, request: RequestId) -> Option<&mut Remembered> {
+        self.entries.get_mut(&request.0)
+    }
+
+    /// Decisions with neither joules nor label for the answer shown, oldest first.
+    pub fn unanswered(&self) -> Vec<RequestId> {
+        let entries = self.order.iter().filter_map(|r| self.entries.get(&r.0));
+        let silent = |entry: &&Remembered| {
+            let model = entry.decision.model;
+            !entry.withdrawn && !entry.finished.contains(&model) && !entry.judged.contains(&model)
+        };
+        entries
+            .filter(silent)
+            .map(|entry| entry.decision.request)
+            .collect()
+    }
+
+    /// From the newest to the oldest.
+    pub fn newest(&self) -> impl Iterator<Item = &Remembered> {
+        self.order.iter().rev().filter_map(|r| self.entries.get(&r.0))
+    }
+
+    /// Keeps the decisions whose service level and models still exist, under their new numbers.
+    pub fn remap(&mut self, map: &Remap) {
+        let model = |old: ModelId| map.model(old.index()).map(|new| ModelId(new as u16));
+        let kept = std::mem::take(self).into_iter().filter_map(|mut entry| {
+            let decision = &mut entry.decision;
+            decision.sla = SlaId(map.sla(decision.sla.index())? as u16);
+            decision.model = model(decision.model)?;
+            decision.explore = decision.explore.iter().filter_map(|m| model(*m)).collect();
+            decision.satisfaction = map.models(&decision.satisfaction, |_| 0.5);
+            decision.expected = map.models(&decision.expected, |_| crate::units::Joules(0.0));
+            let context = &mut decision.context;
+            let prompt = context.prompt_tokens.last().copied().unwrap_or(0);
+            context
+                .prompt_tokens
+                .resize(context.prompt_tokens.len().max(1), prompt);
+            context.prompt_tokens = map.models(&context.prompt_tokens, |_| prompt);
+            context.company = map.models(&context.company, |_| 0);
+            entry.judged = entry.judged.iter().filter_map(|m| model(*m)).collect();
+            entry.finished = entry.finished.iter().filter_map(|m| model(*m)).collect();
+            Some(entry)
+        });
+        *self = kept.collect::<Vec<_>>().into();
+    }
+
+    /// Whether every entry speaks of models and service levels that exist.
+    pub fn fits(&self, models: usize, slas: usize) -> bool {
+        self.entries
+            .values()
+            .all(|entry| entry.decision.fits(models, slas))
+    }
+
+    fn into_iter(self) -> impl Iterator<Item = Remembered> {
+        let Self { order, mut entries } = self;
+        order
+            .into_iter()
+            .filter_map(move |request| entries.remove(&request.0))
+    }
+}
+
+impl From<Vec<Remembered>> for Memory {
+    fn from(list: Vec<Remembered>) -> Self {
+        let order = list.iter().map(|r| r.decision.request).collect();
+        Self {
+            order,
+            entries: list.into_iter().map(|r| (r.decision.request.0, r)).collect(),
+        }
+    }
+}
+
+impl From<Memory> for Vec<Remembered> {
+    fn from(memory: Memory) -> Self {
+        memory.into_iter().collect()
+    }
+}

@@ -1,0 +1,156 @@
+//! Policies: one small file each. A policy reads the shared knowledge ([`World`]) and keeps what is its own.
+
+pub mod fixed;
+pub mod mess_plus;
+pub mod paper;
+pub mod random;
+
+use serde::{Deserialize, Serialize};
+
+use super::adapt::Remap;
+use super::config::{Policy, RouterConfig};
+use super::cost::CostModel;
+use super::draw::Draw;
+use super::event::{Context, Decision, Stage};
+use super::learner::Learner;
+use super::memory::Memory;
+use crate::units::ModelId;
+
+/// What every policy may read.
+#[derive(Clone, Copy, Debug)]
+pub struct World<'a> {
+    pub config: &'a RouterConfig,
+    /// Models from small to large.
+    pub order: &'a [ModelId],
+    pub learner: &'a Learner,
+    pub costs: &'a CostModel,
+    pub memory: &'a Memory,
+}
+
+impl World<'_> {
+    pub fn largest(&self) -> ModelId {
+        *self.order.last().expect("validated: at least one model")
+    }
+
+    /// The shared predictor's mean belief, per model.
+    pub fn satisfaction(&self, sla: usize, context: &Context) -> Vec<f64> {
+        (0..self.order.len())
+            .map(|m| self.learner.belief(sla, m, context).mean)
+            .collect()
+    }
+}
+
+/// The request at hand.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight<'a> {
+    pub sla: usize,
+    pub alpha: f64,
+    pub context: &'a Context,
+    /// Expected joules, per model.
+    pub expected: &'a [f64],
+}
+
+/// A policy's answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    pub model: ModelId,
+    pub explore: Vec<ModelId>,
+    pub explored: bool,
+    pub propensity: f64,
+    pub satisfaction: Vec<f64>,
+    pub credited: f64,
+    pub queue: f64,
+    pub price: f64,
+    pub stage: Stage,
+}
+
+/// A label on one answer of a decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Verdict<'a> {
+    pub decision: &'a Decision,
+    pub model: ModelId,
+    pub satisfied: f64,
+    pub weight: f64,
+    /// The decision was withdrawn: the label teaches but does not count for the promise.
+    pub withdrawn: bool,
+}
+
+/// Where a service level stands with its policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Standing {
+    pub queue: f64,
+    /// V of the paper (per joule) or V′ of mess-plus (requests); 0 where the policy has none.
+    pub v: f64,
+    pub price: f64,
+    /// Chance that the next request explores.
+    pub explore_rate: f64,
+    /// Least and greatest share of satisfied requests that any choice of models can reach, as far as is
+    /// known.
+    pub reachable: Option<(f64, f64)>,
+    pub feasible: bool,
+    /// Some model has not been judged often enough to be chosen.
+    pub warming: bool,
+}
+
+/// What a policy does. `choose` only reads; the rest are the consequences of events.
+pub trait Rules {
+    fn choose(&self, world: &World, sight: &Sight, draw: &mut Draw) -> Choice;
+    fn decided(&mut self, _world: &World, _decision: &Decision) {}
+    fn judged(&mut self, _world: &World, _verdict: &Verdict) {}
+    fn withdrawn(&mut self, _world: &World, _decision: &Decision) {}
+    fn reset(&mut self, _sla: usize) {}
+    fn standing(&self, world: &World, sla: usize) -> Standing;
+    /// `restart` marks the service levels whose promise changed: what is owed under the old one is void.
+    fn remap(&mut self, _map: &Remap, _restart: &[bool]) {}
+}
+
+/// The state of the policy in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyState {
+    MessPlus(mess_plus::MessPlus),
+    Paper(paper::Paper),
+    Fixed(fixed::Fixed),
+    Random(random::Random),
+}
+
+impl PolicyState {
+    pub fn new(config: &RouterConfig) -> Self {
+        let (models, slas) = (config.models.len(), config.slas.len());
+        match config.policy {
+            Policy::MessPlus => Self::MessPlus(mess_plus::MessPlus::new(models, slas)),
+            Policy::Paper => Self::Paper(paper::Paper::new(models, slas)),
+            Policy::Fixed(model) => Self::Fixed(fixed::Fixed { model }),
+            Policy::Random => Self::Random(random::Random),
+        }
+    }
+
+    pub fn fits(&self, config: &RouterConfig) -> bool {
+        let (models, slas) = (config.models.len(), config.slas.len());
+        match (self, config.policy) {
+            (Self::MessPlus(policy), Policy::MessPlus) => policy.fits(models, slas),
+            (Self::Paper(policy), Policy::Paper) => policy.fits(models, slas),
+            (Self::Fixed(policy), Policy::Fixed(model)) => policy.model == model,
+            (Self::Random(_), Policy::Random) => true,
+            _ => false,
+        }
+    }
+
+    pub fn rules(&self) -> &dyn Rules {
+        match self {
+            Self::MessPlus(policy) => policy,
+            Self::Paper(policy) => policy,
+            Self::Fixed(policy) => policy,
+            Self::Random(policy) => policy,
+        }
+    }
+
+    pub fn rules_mut(&mut self) -> &mut dyn Rules {
+        match self {
+            Self::MessPlus(policy) => policy,
+            Self::Paper(policy) => policy,
+            Self::Fixed(policy) => policy,
+            Self::Random(policy) => policy,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! `paper`: Algorithm 1 of MESS+ (arXiv 2505.19947) to the letter.
+//!
+//! ```text
+//! p_t = min(1, c / t^(1/4)),  X_t ~ Bernoulli(p_t)
+//! X_t = 1 or t = 1:  every model is queried, one SGD step on each true s, the largest model answers
+//! otherwise:         m* = argmin_m V·E_m + Q_t·(α − ŝ_m)
+//! Q_{t+1} = max(0, Q_t + α − s(m*, t))
+//! ```
+//!
+//! Where the paper leaves a choice: E_m is the running mean of measured joules (as in the authors' server),
+//! ties go to the smallest model, a request without feedback skips the queue update only, late feedback steps
+//! the queue when it comes. The predictor is a linear one on hashed n-grams in place of ModernBERT; another
+//! one would take the place of [`Plain`] here.
+//!
+//! Theorem 1 of the paper: E(Q_t) ≤ max{αψ, VΔE/β} + √t, once after ψ steps the predictor finds a model that
+//! satisfies with probability above α whenever Q is large enough.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Choice, Rules, Sight, Standing, Verdict, World};
+use crate::router::adapt::Remap;
+use crate::router::draw::Draw;
+use crate::router::event::{Decision, Stage};
+use crate::router::logistic::Plain;
+use crate::router::queue::PaperQueue;
+use crate::units::ModelId;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Level {
+    decided: u64,
+    queue: PaperQueue,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Paper {
+    levels: Vec<Level>,
+    heads: Vec<Plain>,
+}
+
+impl Paper {
+    pub fn new(models: usize, slas: usize) -> Self {
+        Self {
+            levels: vec![Level::default(); slas],
+            heads: vec![Plain::default(); models],
+        }
+    }
+
+    pub fn fits(&self, models: usize, slas: usize) -> bool {
+        self.levels.len() == slas && self.heads.len() == models
+    }
+
+    fn explore_rate(&self, world: &World, sla: usize) -> f64 {
+        let t = (self.levels[sla].decided + 1) as f64;
+        if t == 1.0 {
+            1.0
+        } else {
+            (world.config.knobs.paper_c / t.powf(0.25)).min(1.0)
+        }
+    }
+}
+
+impl Rules for Paper {
+    fn choose(&self, world: &World, sight: &Sight, draw: &mut Draw) -> Choice {
+        let queue = self.levels[sight.sla].queue.0;
+        let satisfaction: Vec<_> = self
+            .heads
+            .iter()
+            .map(|h| h.predict(&sight.context.features))
+            .collect();
+        let chance = self.explore_rate(world, sight.sla);
+        let explored = draw.uniform() < chance;
+        let model = if explored {
+            world.largest()
+        } else {
+            let objective = |m: ModelId| {
+                let energy = world.costs.mean(m.index());
+                world.config.knobs.paper_v * energy + queue * (sight.alpha - satisfaction[m.index()])
+            };
+            let mut best = (world.order[0], objective(world.order[0]));
+            for &model in &world.order[1..] {
+                let value = objective(model);
+                if value < best.1 {
+                    best = (model, value);
+                }
+            }
+            best.0
+        };
+        let explore = world
+            .order
+            .iter()
+            .copied()
+            .filter(|m| explored && *m != model)
+            .collect();
+        Choice {
+            model,
+            explore,
+            explored,
+            propensity: if explored { chance } else { 1.0 - chance },
+            credited: satisfaction[model.index()],
+            satisfaction,
+            queue,
+            price: 0.0,
+            stage: Stage::Head,
+        }
+    }
+
+    fn decided(&mut self, _world: &World, decision: &Decision) {
+        self.levels[decision.sla.index()].decided += 1;
+    }
+
+    fn judged(&mut self, world: &World, verdict: &Verdict) {
+        let Verdict {
+            decision,
+            model,
+            satisfied,
+            ..
+        } = *verdict;
+        if decision.explored {
+            let rate = world.config.knobs.paper_rate;
+            self.heads[model.index()].learn(&decision.context.features, satisfied, rate);
+        }
+        if model == decision.model && !verdict.withdrawn {
+            self.levels[decision.sla.index()]
+                .queue
+                .step(decision.alpha, satisfied);
+        }
+    }
+
+    fn reset(&mut self, sla: usize) {
+        self.levels[sla] = Level::default();
+    }
+
+    fn standing(&self, world: &World, sla: usize) -> Standing {
+        let rates: Vec<_> = (0..world.order.len())
+            .map(|m| world.learner.rate(sla, m))
+            .collect();
+        let lowest = rates.iter().map(|r| r.0).fold(1.0, f64::min);
+        let best = rates
+            .iter()
+            .copied()
+            .fold((0.0, 0.0), |best, r| if r.0 > best.0 { r } else { best });
+        Standing {
+            queue: self.levels[sla].queue.0,
+            v: world.config.knobs.paper_v,
+            price: 0.0,
+            explore_rate: self.explore_rate(world, sla),
+            reachable: Some((lowest, best.0)),
+            feasible: best.0 + 2.0 * best.1 >= world.config.slas[sla].alpha,
+            warming: false,
+        }
+    }
+
+    fn remap(&mut self, map: &Remap, restart: &[bool]) {
+        self.heads = map.models(&self.heads, |_| Plain::default());
+        self.levels = map.slas(&self.levels, |_| Level::default());
+        for (level, restart) in self.levels.iter_mut().zip(restart) {
+            if *restart {
+                level.queue = PaperQueue::default();
+            }
+        }
+    }
+}

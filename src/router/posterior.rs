@@ -1,0 +1,142 @@
+//! Base rates: how often each model satisfies, as Beta posteriors per model, and per model and service level.
+//!
+//! A service level's rate is shrunk to the model's rate over all levels by `SHRINKAGE` pseudo-answers, so
+//! that a new level starts where the others are. Old answers fade once `memory` of them are counted.
+
+use serde::{Deserialize, Serialize};
+
+use super::adapt::Remap;
+
+const SHRINKAGE: f64 = 20.0;
+const PRIOR_WEIGHT: f64 = 2.0;
+
+/// Counted evidence: answers and the satisfied ones among them, both weighted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Count {
+    pub answers: f64,
+    pub satisfied: f64,
+}
+
+impl Count {
+    pub fn add(&mut self, satisfied: f64, weight: f64, memory: f64) {
+        self.fade((memory - weight).max(0.0));
+        self.answers += weight;
+        self.satisfied += weight * satisfied;
+    }
+
+    /// Keeps the rate but counts at most `answers` answers.
+    pub fn fade(&mut self, answers: f64) {
+        if self.answers > answers {
+            self.satisfied *= answers / self.answers;
+            self.answers = answers;
+        }
+    }
+
+    /// Mean and standard deviation under a Beta prior of the given mean and weight.
+    pub fn posterior(&self, mean: f64, weight: f64) -> (f64, f64) {
+        let total = self.answers + weight;
+        let rate = ((self.satisfied + weight * mean) / total).clamp(1e-4, 1.0 - 1e-4);
+        (rate, (rate * (1.0 - rate) / (total + 1.0)).sqrt())
+    }
+}
+
+/// The base rates of the zoo.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    priors: Vec<f64>,
+    pooled: Vec<Count>,
+    /// By service level, then model.
+    levels: Vec<Vec<Count>>,
+}
+
+impl Rates {
+    /// `order` lists the models from small to large: before any answer is judged, larger is believed to be
+    /// better (0.5 to 0.9, worth two answers).
+    pub fn new(order: &[usize], slas: usize) -> Self {
+        let count = order.len();
+        Self {
+            priors: priors(order),
+            pooled: vec![Count::default(); count],
+            levels: vec![vec![Count::default(); count]; slas],
+        }
+    }
+
+    /// Mean and standard deviation of a model's rate at a service level.
+    pub fn rate(&self, sla: usize, model: usize) -> (f64, f64) {
+        let (mean, deviation) = self.pooled[model].posterior(self.priors[model], PRIOR_WEIGHT);
+        if self.levels.len() == 1 {
+            return (mean, deviation);
+        }
+        self.levels[sla][model].posterior(mean, SHRINKAGE)
+    }
+
+    pub fn add(&mut self, sla: usize, model: usize, satisfied: f64, weight: f64, memory: f64) {
+        self.pooled[model].add(satisfied, weight, memory);
+        self.levels[sla][model].add(satisfied, weight, memory);
+    }
+
+    /// Keeps the rates of a model but trusts them no more than `answers` answers.
+    pub fn doubt(&mut self, model: usize, answers: f64) {
+        self.pooled[model].fade(answers);
+        self.levels
+            .iter_mut()
+            .for_each(|level| level[model].fade(answers));
+    }
+
+    pub fn fits(&self, models: usize, slas: usize) -> bool {
+        self.priors.len() == models
+            && self.pooled.len() == models
+            && self.levels.len() == slas
+            && self.levels.iter().all(|level| level.len() == models)
+    }
+
+    pub fn remap(&mut self, map: &Remap, order: &[usize]) {
+        self.priors = priors(order);
+        self.pooled = map.models(&self.pooled, |_| Count::default());
+        for level in &mut self.levels {
+            *level = map.models(level, |_| Count::default());
+        }
+        self.levels = map.slas(&self.levels, |_| vec![Count::default(); order.len()]);
+    }
+}
+
+fn priors(order: &[usize]) -> Vec<f64> {
+    let mut priors = vec![0.9; order.len()];
+    let last = order.len().saturating_sub(1).max(1) as f64;
+    for (rank, model) in order.iter().enumerate() {
+        priors[*model] = if order.len() == 1 {
+            0.9
+        } else {
+            0.5 + 0.4 * rank as f64 / last
+        };
+    }
+    priors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_level_starts_at_the_pooled_rate() {
+        let mut rates = Rates::new(&[0, 1], 2);
+        assert_eq!(rates.rate(0, 1).0, 0.9);
+        for n in 0..400 {
+            rates.add(0, 0, f64::from(n % 4 != 0), 1.0, 4000.0);
+        }
+        assert!((rates.rate(1, 0).0 - 0.75).abs() < 0.01);
+        for _ in 0..100 {
+            rates.add(1, 0, 0.0, 1.0, 4000.0);
+        }
+        assert!(rates.rate(1, 0).0 < 0.15 && rates.rate(0, 0).0 > 0.7);
+    }
+
+    #[test]
+    fn the_past_fades() {
+        let mut count = Count::default();
+        (0..10_000).for_each(|_| count.add(1.0, 1.0, 100.0));
+        assert!((count.answers - 100.0).abs() < 1e-9);
+        (0..300).for_each(|_| count.add(0.0, 1.0, 100.0));
+        assert!(count.posterior(0.5, 2.0).0 < 0.1);
+    }
+}

@@ -1,0 +1,103 @@
+//! Everything a router knows, as one value that is written down and read back.
+
+use serde::{Deserialize, Serialize};
+
+use super::adapt::Remap;
+use super::config::{ConfigError, RouterConfig};
+use super::cost::CostModel;
+use super::learner::Learner;
+use super::memory::Memory;
+use super::policy::PolicyState;
+use super::report::Tally;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouterState {
+    /// Decisions carried out so far: the number of the next one, and what its randomness is drawn from.
+    pub decisions: u64,
+    pub learner: Learner,
+    pub costs: CostModel,
+    pub memory: Memory,
+    pub tallies: Vec<Tally>,
+    pub policy: PolicyState,
+}
+
+/// A router at rest, with the configuration its numbers belong to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouterSnapshot {
+    pub version: u32,
+    pub config: RouterConfig,
+    pub state: RouterState,
+}
+
+/// The version that this build writes and reads.
+pub const VERSION: u32 = 1;
+
+/// Model places from small to large.
+pub fn sizes(config: &RouterConfig) -> Vec<usize> {
+    config.by_size().into_iter().map(|m| m.index()).collect()
+}
+
+impl RouterState {
+    pub fn new(config: &RouterConfig) -> Self {
+        let (models, slas) = (config.models.len(), config.slas.len());
+        Self {
+            decisions: 0,
+            learner: Learner::new(&sizes(config), slas, config.knobs.context, config.knobs.memory),
+            costs: CostModel::new(&config.models, slas),
+            memory: Memory::default(),
+            tallies: vec![Tally::new(models); slas],
+            policy: PolicyState::new(config),
+        }
+    }
+
+    /// Carries the state over to another configuration: what is told apart by name stays, the rest starts
+    /// fresh. A service level whose α changed starts with an empty queue.
+    pub fn adapt(mut self, old: &RouterConfig, new: &RouterConfig) -> Self {
+        let map = Remap::between(old, new);
+        let (models, slas) = (new.models.len(), new.slas.len());
+        let old_level = |sla: &super::config::SlaConfig| old.slas.iter().find(|o| o.name == sla.name);
+        let restart: Vec<_> = new
+            .slas
+            .iter()
+            .map(|sla| old_level(sla).is_none_or(|o| o.alpha != sla.alpha))
+            .collect();
+        if old.knobs.context == new.knobs.context && old.knobs.memory == new.knobs.memory {
+            self.learner.remap(&map, &sizes(new));
+        } else {
+            self.learner = Learner::new(&sizes(new), slas, new.knobs.context, new.knobs.memory);
+        }
+        self.costs.remap(&map, &new.models, slas);
+        self.memory.remap(&map);
+        for tally in &mut self.tallies {
+            tally.remap(&map);
+        }
+        self.tallies = map.slas(&self.tallies, |_| Tally::new(models));
+        if old.policy.name() == new.policy.name() && !matches!(new.policy, super::config::Policy::Fixed(_)) {
+            self.policy.rules_mut().remap(&map, &restart);
+        } else {
+            self.policy = PolicyState::new(new);
+        }
+        self
+    }
+
+    /// Whether every list has the length that the configuration asks for: a snapshot is foreign until it was
+    /// checked.
+    pub fn check(&self, config: &RouterConfig) -> Result<(), ConfigError> {
+        let (models, slas) = (config.models.len(), config.slas.len());
+        let complaint = if self.tallies.len() != slas || self.tallies.iter().any(|t| t.served.len() != models)
+        {
+            "its totals"
+        } else if !self.learner.fits(models, slas) {
+            "its predictor"
+        } else if !self.costs.fits(models, slas) {
+            "its cost model"
+        } else if !self.policy.fits(config) {
+            "its policy"
+        } else if !self.memory.fits(models, slas) {
+            "its remembered decisions"
+        } else {
+            return Ok(());
+        };
+        Err(ConfigError::Snapshot(format!("{complaint} are for another zoo")))
+    }
+}

@@ -1,0 +1,146 @@
+//! The HTTP application: routes, what wraps them, and how it is served.
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, Uri};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+
+use super::auth::{Keys, guard};
+use super::body::MOST_BYTES;
+use super::desk::{Desk, DeskError};
+use super::fault::Fault;
+use super::handlers::{feedback, generate, models, requests, router as routing, status};
+use super::request_id::identify;
+use super::wire::unix_seconds;
+
+/// How long a drain waits for streams to finish before it lets them go.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What every handler sees. Copies share it.
+#[derive(Clone)]
+pub struct AppState(Arc<Shared>);
+
+struct Shared {
+    /// Empty while the models load.
+    desk: OnceLock<Desk>,
+    keys: Keys,
+    started: u64,
+}
+
+impl AppState {
+    /// A server whose models still load: it answers `/health`, and 503 to all else.
+    pub fn loading(keys: Keys) -> Self {
+        Self(Arc::new(Shared {
+            desk: OnceLock::new(),
+            keys,
+            started: unix_seconds(),
+        }))
+    }
+
+    /// A server that is ready from the start.
+    pub fn new(desk: Desk, keys: Keys) -> Self {
+        let state = Self::loading(keys);
+        state.open(desk);
+        state
+    }
+
+    /// The models are loaded: serves from now on. Only the first desk counts.
+    pub fn open(&self, desk: Desk) {
+        if self.0.desk.set(desk).is_err() {
+            tracing::warn!("the server is open already; the second desk is not used");
+        }
+    }
+
+    pub(super) fn desk(&self) -> Result<&Desk, Fault> {
+        self.0.desk.get().ok_or_else(|| DeskError::NotReady.into())
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    /// Seconds since 1970.
+    pub(super) fn started(&self) -> u64 {
+        self.0.started
+    }
+}
+
+/// All routes. `/health` answers anyone; the rest wants a key where there are keys.
+pub fn router(state: AppState) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(generate::chat_completions))
+        .route("/v1/completions", post(generate::completions))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::one))
+        .route("/v1/feedback", post(feedback::feedback))
+        .route("/v1/requests", get(requests::list))
+        .route("/v1/requests/{id}", get(requests::one))
+        .route("/v1/route", post(routing::route))
+        .route("/v1/router", get(routing::report))
+        .route("/v1/energy", get(status::energy))
+        .route("/health", get(status::health))
+        .route("/ready", get(status::ready))
+        .route("/metrics", get(status::metrics))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MOST_BYTES))
+        .layer(from_fn_with_state(state.clone(), guard))
+        .layer(from_fn(identify))
+        .with_state(state)
+}
+
+async fn unknown_route(uri: Uri) -> Fault {
+    Fault::unknown_route(uri.path())
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Fault {
+    Fault::wrong_method(method.as_str(), uri.path())
+}
+
+/// Serves until `shutdown` resolves, then takes nothing new, lets the answers under way finish, and writes down
+/// everything that is still in memory. What has not finished after two minutes is cancelled and booked.
+pub async fn serve(
+    listener: TcpListener,
+    state: AppState,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let (draining, drain) = tokio::sync::watch::channel(false);
+    let closing = state.clone();
+    let signal = async move {
+        shutdown.await;
+        if let Some(desk) = closing.0.desk.get() {
+            desk.stop_taking();
+        }
+        draining.send_replace(true);
+    };
+    let mut overdue = drain.clone();
+    let serving = axum::serve(listener, router(state.clone())).with_graceful_shutdown(signal);
+    let served = tokio::select! {
+        served = serving.into_future() => served,
+        () = async {
+            // The sender is dropped with the server; then the other branch has the word.
+            if overdue.wait_for(|draining| *draining).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(DRAIN_PATIENCE).await;
+        } => {
+            tracing::warn!(seconds = DRAIN_PATIENCE.as_secs(), "not every answer finished; letting the rest go");
+            Ok(())
+        }
+    };
+    if let Some(desk) = state.0.desk.get() {
+        desk.close().await;
+    }
+    served
+}
+
+#[cfg(test)]
+#[path = "app_tests.rs"]
+mod tests;

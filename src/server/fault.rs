@@ -1,0 +1,229 @@
+//! The one place where errors become a status and an OpenAI error object.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::engine::EngineError;
+
+use super::auth::AuthError;
+use super::body::BodyError;
+use super::desk::DeskError;
+use super::wire::WireError;
+
+/// Seconds after which a client may try again when nothing better is known.
+const SOON: u32 = 1;
+
+/// What a client is told when it does not get what it asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    status: StatusCode,
+    message: String,
+    kind: &'static str,
+    param: Option<String>,
+    code: Option<&'static str>,
+    retry_after: Option<u32>,
+}
+
+impl Fault {
+    fn new(status: StatusCode, code: Option<&'static str>, message: impl Into<String>) -> Self {
+        let kind = match status {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        Self {
+            status,
+            message: message.into(),
+            kind,
+            param: None,
+            code,
+            retry_after: None,
+        }
+    }
+
+    fn about(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds.max(1));
+        self
+    }
+
+    /// An address that nothing answers at.
+    pub fn unknown_route(path: &str) -> Self {
+        let message = format!("there is nothing at {path}: the API is under /v1");
+        Self::new(StatusCode::NOT_FOUND, Some("not_found"), message)
+    }
+
+    /// An address that answers, but not to this method.
+    pub fn wrong_method(method: &str, path: &str) -> Self {
+        let message = format!("{path} does not answer {method}: see the 'allow' header");
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            Some("method_not_allowed"),
+            message,
+        )
+    }
+
+    /// A part of the query string that makes no sense.
+    pub fn query(param: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, Some("invalid_value"), message).about(param)
+    }
+
+    /// Names the prompt where a chat would name its messages.
+    pub fn about_the_prompt(mut self) -> Self {
+        if self.param.as_deref() == Some("messages") {
+            self.param = Some("prompt".to_owned());
+        }
+        self
+    }
+
+    /// The body: `{"error": {...}}`.
+    pub fn object(&self) -> Value {
+        json!({"error": {
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+        }})
+    }
+}
+
+impl From<WireError> for Fault {
+    fn from(error: WireError) -> Self {
+        let code = match &error {
+            WireError::Body(_) => "invalid_body",
+            WireError::Missing { .. } => "missing_required_parameter",
+            WireError::Invalid { .. } => "invalid_value",
+            WireError::Unsupported { .. } => "unsupported_parameter",
+        };
+        let fault = Self::new(StatusCode::BAD_REQUEST, Some(code), error.to_string());
+        match error.param() {
+            Some(param) => fault.about(param),
+            None => fault,
+        }
+    }
+}
+
+impl From<BodyError> for Fault {
+    fn from(error: BodyError) -> Self {
+        let (status, code) = match &error {
+            BodyError::ContentType(_) | BodyError::Json(_) | BodyError::Encoding | BodyError::Broken(_) => {
+                (StatusCode::BAD_REQUEST, "invalid_body")
+            }
+            BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            BodyError::TooSlow { .. } => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+        };
+        Self::new(status, Some(code), error.to_string())
+    }
+}
+
+impl From<AuthError> for Fault {
+    fn from(error: AuthError) -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            Some("invalid_api_key"),
+            error.to_string(),
+        )
+    }
+}
+
+impl From<DeskError> for Fault {
+    fn from(error: DeskError) -> Self {
+        let message = error.to_string();
+        match error {
+            DeskError::UnknownModel { .. } => {
+                Self::new(StatusCode::NOT_FOUND, Some("model_not_found"), message).about("model")
+            }
+            DeskError::UnknownSla { param, .. } => {
+                Self::new(StatusCode::BAD_REQUEST, Some("sla_not_found"), message).about(param)
+            }
+            DeskError::NeedsNamedModel { param, .. } => {
+                Self::new(StatusCode::BAD_REQUEST, Some("invalid_value"), message).about(param)
+            }
+            DeskError::TokenBias { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, Some("invalid_value"), message).about("logit_bias")
+            }
+            DeskError::UnknownRequest { .. } => {
+                Self::new(StatusCode::NOT_FOUND, Some("request_not_found"), message).about("request_id")
+            }
+            DeskError::Contradiction { .. } => {
+                Self::new(StatusCode::CONFLICT, Some("feedback_conflict"), message).about("satisfied")
+            }
+            DeskError::Unanswered { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, Some("not_answered"), message).about("request_id")
+            }
+            DeskError::Draining | DeskError::NotReady => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("unavailable"), message).retry_after(SOON)
+            }
+            DeskError::Engine(error) => engine_fault(error),
+            DeskError::Store(_) | DeskError::Lost => {
+                tracing::error!(%message, "a request failed");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, Some("internal_error"), message)
+            }
+        }
+    }
+}
+
+fn engine_fault(error: EngineError) -> Fault {
+    let message = error.to_string();
+    match error {
+        EngineError::QueueFull {
+            retry_after_seconds, ..
+        } => Fault::new(StatusCode::TOO_MANY_REQUESTS, Some("queue_full"), message)
+            .retry_after(retry_after_seconds),
+        EngineError::ContextExceeded { .. } => {
+            Fault::new(StatusCode::BAD_REQUEST, Some("context_length_exceeded"), message).about("messages")
+        }
+        EngineError::EmptyPrompt => {
+            Fault::new(StatusCode::BAD_REQUEST, Some("invalid_value"), message).about("prompt")
+        }
+        EngineError::UnknownToken { .. } => {
+            Fault::new(StatusCode::BAD_REQUEST, Some("invalid_value"), message).about("prompt")
+        }
+        EngineError::Template { .. } => {
+            Fault::new(StatusCode::BAD_REQUEST, Some("invalid_value"), message).about("messages")
+        }
+        EngineError::ShuttingDown => {
+            Fault::new(StatusCode::SERVICE_UNAVAILABLE, Some("unavailable"), message).retry_after(SOON)
+        }
+        _ => {
+            tracing::error!(%message, "a lane failed");
+            Fault::new(StatusCode::INTERNAL_SERVER_ERROR, Some("internal_error"), message)
+        }
+    }
+}
+
+impl From<prometheus::Error> for Fault {
+    fn from(error: prometheus::Error) -> Self {
+        tracing::error!(%error, "the metrics cannot be written");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            Some("internal_error"),
+            error.to_string(),
+        )
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.object())).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::CONFLICT {
+            // OpenAI's clients take a conflict for something that passes; this one does not.
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,26 @@
+//! `POST /v1/feedback`: a user's verdict on an answer.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use crate::server::app::AppState;
+use crate::server::body::JsonBody;
+use crate::server::fault::Fault;
+use crate::server::wire::verdict;
+
+pub(crate) async fn feedback(
+    State(state): State<AppState>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Value>, Fault> {
+    let verdict = verdict(&body)?;
+    let request = state
+        .desk()?
+        .feedback(&verdict.request, verdict.satisfied)
+        .await?;
+    Ok(Json(json!({
+        "object": "feedback",
+        "request_id": request.to_string(),
+        "satisfied": verdict.satisfied,
+    })))
+}

@@ -1,0 +1,96 @@
+//! `POST /v1/chat/completions` and `POST /v1/completions`.
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+
+use crate::server::app::AppState;
+use crate::server::body::JsonBody;
+use crate::server::desk::{Answer, DeskError, Piece, Summary};
+use crate::server::fault::Fault;
+use crate::server::sse::streamed;
+use crate::server::wire::{
+    Ask, Choice, Chunks, Delivery, Heading, Shape, chat_ask, completion_ask, whole_answer,
+};
+use crate::units::RequestId;
+
+/// Which model answers; known before the first token.
+const MODEL_HEADER: HeaderName = HeaderName::from_static("x-model");
+/// What the answer cost; on answers that do not stream.
+const ENERGY_HEADER: HeaderName = HeaderName::from_static("x-energy-joules");
+
+pub(crate) async fn chat_completions(
+    State(state): State<AppState>,
+    Extension(request): Extension<RequestId>,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Fault> {
+    generate(&state, request, Shape::Chat, chat_ask(&body)?).await
+}
+
+pub(crate) async fn completions(
+    State(state): State<AppState>,
+    Extension(request): Extension<RequestId>,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Fault> {
+    let ask = completion_ask(&body)?;
+    generate(&state, request, Shape::Text, ask)
+        .await
+        .map_err(Fault::about_the_prompt)
+}
+
+async fn generate(state: &AppState, request: RequestId, shape: Shape, ask: Ask) -> Result<Response, Fault> {
+    let (delivery, with_logprobs) = (ask.delivery, ask.logprobs.is_some());
+    let answer = state.desk()?.answer(request, ask).await?;
+    let model = HeaderValue::from_str(&answer.model).ok();
+    let heading = Heading::new(shape, request, &answer.model);
+    let mut response = match delivery {
+        Delivery::Stream { include_usage } => {
+            let chunks = Chunks::new(heading, answer.choices, include_usage, with_logprobs);
+            streamed(chunks, answer.choices, answer.pieces)
+        }
+        Delivery::Whole => whole(heading, answer, with_logprobs).await?,
+    };
+    if let Some(model) = model {
+        response.headers_mut().insert(MODEL_HEADER, model);
+    }
+    Ok(response)
+}
+
+async fn whole(heading: Heading, answer: Answer, with_logprobs: bool) -> Result<Response, Fault> {
+    let (choices, summary) = collect(answer, with_logprobs).await?;
+    let object = whole_answer(&heading, &choices, &summary.usage, &summary.extension);
+    let mut response = Json(object).into_response();
+    let joules = format!("{:.6}", summary.extension.energy.joules);
+    if let Ok(joules) = HeaderValue::from_str(&joules) {
+        response.headers_mut().insert(ENERGY_HEADER, joules);
+    }
+    Ok(response)
+}
+
+/// All of an answer. Dropping the future cancels the request.
+async fn collect(mut answer: Answer, with_logprobs: bool) -> Result<(Vec<Choice>, Box<Summary>), DeskError> {
+    let empty = Choice::empty(with_logprobs);
+    let mut choices = vec![empty; answer.choices];
+    while let Some(piece) = answer.pieces.recv().await {
+        match piece {
+            Piece::Text {
+                choice,
+                text,
+                logprobs,
+            } => {
+                if let Some(choice) = choices.get_mut(choice) {
+                    choice.push(&text, logprobs);
+                }
+            }
+            Piece::Done { choice, finish } => {
+                if let Some(choice) = choices.get_mut(choice) {
+                    choice.finish = finish;
+                }
+            }
+            Piece::Finished(summary) => return Ok((choices, summary)),
+            Piece::Failed(error) => return Err(error),
+        }
+    }
+    Err(DeskError::Lost)
+}

@@ -1,0 +1,89 @@
+//! `GET /v1/requests/{id}` and `GET /v1/requests`, the log as JSON or as a trace for `messplus replay`.
+
+use std::io::{self, BufWriter, Write};
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{self, Sender};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::server::app::AppState;
+use crate::server::desk::Desk;
+use crate::server::fault::Fault;
+use crate::server::query::{Format, log_query};
+
+/// Bytes of an export that are handed on at a time, and how many such pieces may wait for a slow reader.
+const PIECE: usize = 64 << 10;
+const PIECES: usize = 4;
+
+pub(crate) async fn one(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<Value>, Fault> {
+    Ok(Json(state.desk()?.request(&id).await?))
+}
+
+/// Newest first; `?limit=`, `?before=ID`, `?model=`, `?sla=`, and `?format=csv` for the whole log, oldest first.
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Fault> {
+    let (filter, format) = log_query(query.as_deref().unwrap_or_default())?;
+    let desk = state.desk()?;
+    if format == Format::Csv {
+        return Ok(export(desk));
+    }
+    let limit = filter.limit;
+    let records = desk.requests(filter).await?;
+    let has_more = records.len() == limit;
+    Ok(Json(json!({"object": "list", "data": records, "has_more": has_more})).into_response())
+}
+
+/// The log in the columns of a trace, models from the smallest to the largest.
+fn export(desk: &Desk) -> Response {
+    let mut models: Vec<_> = desk
+        .models()
+        .iter()
+        .map(|facts| (facts.parameters, facts.name.clone()))
+        .collect();
+    models.sort();
+    let models: Vec<String> = models.into_iter().map(|(_, name)| name).collect();
+    let store = desk.store().clone();
+    let (pieces, body) = mpsc::channel(PIECES);
+    tokio::task::spawn_blocking(move || {
+        let mut out = BufWriter::with_capacity(PIECE, Pieces(pieces));
+        if let Err(error) = store
+            .export_csv(&models, &mut out)
+            .map_err(io::Error::other)
+            .and_then(|()| out.flush())
+        {
+            tracing::warn!(%error, "an export stopped");
+            // The broken body tells the client that this is not the whole log.
+            let _ = out.get_ref().0.blocking_send(Err(error));
+        }
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/csv; charset=utf-8"),
+        (
+            header::CONTENT_DISPOSITION,
+            "attachment; filename=\"requests.csv\"",
+        ),
+    ];
+    (headers, Body::from_stream(ReceiverStream::new(body))).into_response()
+}
+
+/// The writing end of a response body. Blocks while the reader is slow; fails once it has gone.
+struct Pieces(Sender<Result<Bytes, io::Error>>);
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
+        sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the reader has gone"))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

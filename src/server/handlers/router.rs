@@ -1,0 +1,36 @@
+//! `GET /v1/router` and the dry run, `POST /v1/route`.
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use serde_json::{Value, json};
+
+use crate::server::app::AppState;
+use crate::server::body::JsonBody;
+use crate::server::fault::Fault;
+use crate::server::wire::{chat_ask, completion_ask};
+use crate::units::RequestId;
+
+pub(crate) async fn report(State(state): State<AppState>) -> Result<Json<Value>, Fault> {
+    Ok(Json(json!({"slas": state.desk()?.router_report()})))
+}
+
+/// Takes the body of a chat request, or of a completion when it has a `prompt`.
+pub(crate) async fn route(
+    State(state): State<AppState>,
+    Extension(request): Extension<RequestId>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Value>, Fault> {
+    let is_completion = body.get("messages").is_none() && body.get("prompt").is_some();
+    let ask = if is_completion {
+        completion_ask(&body)?
+    } else {
+        chat_ask(&body)?
+    };
+    let routed = state.desk()?.route(request, ask).await;
+    let object = if is_completion {
+        routed.map_err(|error| Fault::from(error).about_the_prompt())?
+    } else {
+        routed?
+    };
+    Ok(Json(object))
+}

@@ -1,0 +1,139 @@
+//! Fields that mean something to the answer and that this build does not do. A client that sends one of them
+//! to good purpose is told so; the same field with its harmless value passes. All other unknown fields are
+//! ignored, as clients send many.
+
+use serde_json::Value;
+
+use super::WireError;
+use super::fields::Fields;
+
+/// When a field changes nothing.
+enum Harmless {
+    /// Only when absent or null.
+    Never,
+    /// When it is `false`, 0, or an empty string, list or object.
+    Empty,
+    /// When it is one of these strings, or empty.
+    Words(&'static [&'static str]),
+}
+
+const NO_TOOLS: &str = "send the request without it";
+const PLAIN_TEXT: &str = "answers are plain text; leave it out";
+const LEAVE_OUT: &str = "leave it out";
+
+const REFUSED: &[(&str, Harmless, &str)] = &[
+    ("tools", Harmless::Empty, NO_TOOLS),
+    ("tool_choice", Harmless::Words(&["none", "auto"]), NO_TOOLS),
+    ("functions", Harmless::Empty, NO_TOOLS),
+    ("function_call", Harmless::Words(&["none", "auto"]), NO_TOOLS),
+    ("audio", Harmless::Never, PLAIN_TEXT),
+    ("web_search_options", Harmless::Never, LEAVE_OUT),
+    ("suffix", Harmless::Empty, LEAVE_OUT),
+    (
+        "echo",
+        Harmless::Empty,
+        "the answer comes without the prompt; leave it out",
+    ),
+    ("guided_json", Harmless::Never, PLAIN_TEXT),
+    ("guided_regex", Harmless::Never, PLAIN_TEXT),
+    ("guided_choice", Harmless::Never, PLAIN_TEXT),
+    ("guided_grammar", Harmless::Never, PLAIN_TEXT),
+    ("structured_outputs", Harmless::Never, PLAIN_TEXT),
+    ("json_schema", Harmless::Empty, PLAIN_TEXT),
+    ("grammar", Harmless::Empty, PLAIN_TEXT),
+    ("ignore_eos", Harmless::Empty, LEAVE_OUT),
+    ("min_tokens", Harmless::Empty, LEAVE_OUT),
+    ("stop_token_ids", Harmless::Empty, "use 'stop' with strings"),
+    ("bad_words", Harmless::Empty, "use 'logit_bias'"),
+    ("use_beam_search", Harmless::Empty, LEAVE_OUT),
+    (
+        "chat_template",
+        Harmless::Empty,
+        "the model's own template is used; leave it out",
+    ),
+    ("chat_template_kwargs", Harmless::Empty, LEAVE_OUT),
+    ("continue_final_message", Harmless::Empty, LEAVE_OUT),
+    ("documents", Harmless::Empty, "put their text into a message"),
+    (
+        "truncate_prompt_tokens",
+        Harmless::Empty,
+        "prompts are never truncated; shorten it yourself",
+    ),
+    ("prompt_logprobs", Harmless::Empty, LEAVE_OUT),
+];
+
+/// Refuses what cannot be honoured.
+pub(super) fn refuse_unsupported(body: &Fields<'_>) -> Result<(), WireError> {
+    for (name, harmless, mend) in REFUSED {
+        if body.get(name).is_some_and(|value| !harmless.allows(value)) {
+            return Err(WireError::Unsupported {
+                param: (*name).to_owned(),
+                mend,
+            });
+        }
+    }
+    refuse_response_format(body)?;
+    refuse_best_of(body)?;
+    refuse_modalities(body)
+}
+
+impl Harmless {
+    fn allows(&self, value: &Value) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Empty => is_empty(value),
+            Self::Words(words) => value.as_str().is_some_and(|word| words.contains(&word)) || is_empty(value),
+        }
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(truth) => !truth,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}
+
+fn refuse_response_format(body: &Fields<'_>) -> Result<(), WireError> {
+    let Some(format) = body.object("response_format")? else {
+        return Ok(());
+    };
+    match format.text("type")? {
+        Some("text") => Ok(()),
+        Some(_) => Err(WireError::Unsupported {
+            param: "response_format".to_owned(),
+            mend: PLAIN_TEXT,
+        }),
+        None => Err(WireError::Missing {
+            param: "response_format.type".to_owned(),
+        }),
+    }
+}
+
+/// `best_of` equal to `n` asks for nothing beyond `n`.
+fn refuse_best_of(body: &Fields<'_>) -> Result<(), WireError> {
+    let best_of = body.integer("best_of", 0..=i64::MAX)?.unwrap_or(1);
+    let n = body.get("n").and_then(Value::as_i64).unwrap_or(1);
+    if best_of <= 1 || best_of == n {
+        return Ok(());
+    }
+    Err(WireError::Unsupported {
+        param: "best_of".to_owned(),
+        mend: "use 'n' and choose yourself",
+    })
+}
+
+fn refuse_modalities(body: &Fields<'_>) -> Result<(), WireError> {
+    let wanted = body.list("modalities")?.unwrap_or_default();
+    if wanted.iter().all(|modality| modality.as_str() == Some("text")) {
+        return Ok(());
+    }
+    Err(WireError::Unsupported {
+        param: "modalities".to_owned(),
+        mend: PLAIN_TEXT,
+    })
+}

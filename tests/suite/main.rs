@@ -1,0 +1,5 @@
+//! Integration tests, one binary: each module asks one question of the whole.
+
+mod batching;
+mod logits;
+mod support;
