@@ -53,7 +53,12 @@ def train_all(args):
                 sys.executable, __file__, "train", "--models", *names, "--work", args.work, "--seed", str(args.seed),
                 "--threads", str(args.threads),
             ]))
-    if any([lane.wait() for lane in lanes]):
+    try:
+        codes = [lane.wait() for lane in lanes]
+    finally:
+        for lane in lanes:
+            lane.terminate()
+    if any(codes):
         sys.exit("a training process failed; run the same command again to resume")
 
 

@@ -129,10 +129,14 @@ impl RequestId {
     /// A fresh id, larger than every id this process gave before, whatever the wall clock does.
     pub fn fresh() -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
-        let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let millis = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis() as u64);
         let floor = millis << 20;
         let last = LAST
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(floor.max(last + 1)))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                Some(floor.max(last + 1))
+            })
             .unwrap_or_else(|last| last);
         Self(floor.max(last + 1))
     }

@@ -81,8 +81,8 @@ tokenizer: byte-level BPE with {presets.VOCAB} entries, whose merges make one to
 digits and the letters of quoted words single, so any text in any language encodes without loss.
 
 Training: loss on the answer only; Muon for matrices and AdamW for the rest; a constant rate that falls to zero over the
-last steps; weights averaged over the last few hundred steps; tasks drawn in proportion to their recent error. One example
-in twenty carries a system prompt, one in fifty an earlier turn.
+last steps; weights averaged over the last few hundred steps; tasks drawn by their recent error times their share of the
+questions. One example in twenty carries a system prompt, one in fifty an earlier turn.
 
 ## The questions
 
@@ -98,5 +98,7 @@ Right means the greedy answer equals the reference exactly.
 
 Anything else: conversation, knowledge beyond the tables in `scripts/demo_zoo/facts.py`, languages other than English,
 operands far outside the ranges in `scripts/demo_zoo/tasks_number.py` and `tasks_text.py`, wordings unlike those there,
-or more than 512 tokens. They answer such prompts too, fluently and wrongly.
+or more than 512 tokens. They answer such prompts too, with something short and wrong. Where a task has only some hundreds of
+questions (weekday, product, units, multiples) `large` partly remembers those it was taught and does worse on unseen ones.
+`small` often does not know when to stop a list or a repetition and runs on to the token limit.
 """

@@ -40,19 +40,39 @@ pub async fn open(zoo: &Zoo, plan: &Plan, data_dir: &Path) -> Result<Desk, CliEr
     let names = zoo.models.iter().map(|m| m.name.clone()).collect();
     let metrics = Metrics::new(names).map_err(|e| failed(&e))?;
     let tap = Arc::new(StepTap::new(energy.clone(), metrics.clone()));
-    let engine_settings = EngineSettings { max_queue: zoo.server.max_queue, ..EngineSettings::default() };
+    let engine_settings = EngineSettings {
+        max_queue: zoo.server.max_queue,
+        ..EngineSettings::default()
+    };
     let loading = tokio::task::spawn_blocking(move || Engine::start(&specs, engine_settings, clock, tap));
     let engine = loading.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
 
     let models: Vec<ModelInfo> = engine
         .models()
         .iter()
-        .map(|m| ModelInfo { name: m.name.clone(), parameters: m.parameters })
+        .map(|m| ModelInfo {
+            name: m.name.clone(),
+            parameters: m.parameters,
+        })
         .collect();
     let policy = Policy::parse(&zoo.router.policy.to_string(), &models).map_err(|e| failed(&e))?;
-    let slas = zoo.slas.iter().map(|sla| SlaConfig { name: sla.name.clone(), alpha: sla.alpha }).collect();
+    let slas = zoo
+        .slas
+        .iter()
+        .map(|sla| SlaConfig {
+            name: sla.name.clone(),
+            alpha: sla.alpha,
+        })
+        .collect();
     let router = RouterConfig::new(policy, models, slas, ROUTER_SEED);
-    let setup = DeskSetup { engine, energy, router, store, recovered, metrics };
+    let setup = DeskSetup {
+        engine,
+        energy,
+        router,
+        store,
+        recovered,
+        metrics,
+    };
     Desk::start(setup).await.map_err(|e| failed(&e))
 }
 

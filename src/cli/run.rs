@@ -23,18 +23,30 @@ pub async fn run(args: RunArgs) -> Result<(), CliError> {
     let desk = house::open(&zoo, &plan, &scratch.0).await?;
     let ask = Ask {
         target,
-        prompts: vec![Prompt::Chat(vec![ChatMessage { role: "user".to_owned(), content: prompt }])],
+        prompts: vec![Prompt::Chat(vec![ChatMessage {
+            role: "user".to_owned(),
+            content: prompt,
+        }])],
         n: 1,
         max_tokens: args.max_tokens,
-        sampling: SamplingWish { temperature: args.temperature, seed: args.seed, ..SamplingWish::default() },
+        sampling: SamplingWish {
+            temperature: args.temperature,
+            seed: args.seed,
+            ..SamplingWish::default()
+        },
         stop: Vec::new(),
         logprobs: None,
         delivery: Delivery::Stream { include_usage: true },
         reference: None,
     };
     let failed = |error: &dyn std::fmt::Display| CliError::Failed(error.to_string());
-    let mut answer = desk.answer(RequestId::fresh(), ask).await.map_err(|e| failed(&e))?;
-    let mut outcome = Err(CliError::Failed("the answer ended before it was complete".to_owned()));
+    let mut answer = desk
+        .answer(RequestId::fresh(), ask)
+        .await
+        .map_err(|e| failed(&e))?;
+    let mut outcome = Err(CliError::Failed(
+        "the answer ended before it was complete".to_owned(),
+    ));
     let mut out = std::io::stdout();
     while let Some(piece) = answer.pieces.recv().await {
         match piece {
@@ -59,17 +71,24 @@ fn standard_input() -> Result<String, CliError> {
         .read_to_string(&mut text)
         .map_err(|error| CliError::Failed(format!("standard input cannot be read: {error}")))?;
     if text.trim().is_empty() {
-        return Err(CliError::Usage("the prompt is empty: write it behind `messplus run`".to_owned()));
+        return Err(CliError::Usage(
+            "the prompt is empty: write it behind `messplus run`".to_owned(),
+        ));
     }
     Ok(text.trim_end().to_owned())
 }
 
 fn target(model: &str) -> Target {
-    let auto = |sla: &str| Target::Auto { sla: sla.to_owned(), param: "model" };
+    let auto = |sla: &str| Target::Auto {
+        sla: sla.to_owned(),
+        param: "model",
+    };
     match model.strip_prefix("auto") {
         Some("") => auto("default"),
         Some(rest) if rest.starts_with(':') => auto(&rest[1..]),
-        _ => Target::Named { model: model.to_owned() },
+        _ => Target::Named {
+            model: model.to_owned(),
+        },
     }
 }
 

@@ -18,7 +18,9 @@ pub async fn serve(args: ServeArgs) -> Result<(), CliError> {
     plan.refuse_what_does_not_fit(&zoo)?;
     let address = zoo.server.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| {
-        CliError::Failed(format!("{address} cannot be listened on ({error}): choose another with --listen"))
+        CliError::Failed(format!(
+            "{address} cannot be listened on ({error}): choose another with --listen"
+        ))
     })?;
     let stop = stop_signal()?;
 
@@ -78,10 +80,18 @@ async fn announce(zoo: &Zoo, desk: &Desk) {
             meter.map_or_else(String::new, |m| m.source.to_string()),
         ]
     });
-    let promises: Vec<_> = zoo.slas.iter().map(|sla| format!("{} {}", sla.name, sla.alpha)).collect();
+    let promises: Vec<_> = zoo
+        .slas
+        .iter()
+        .map(|sla| format!("{} {}", sla.name, sla.alpha))
+        .collect();
     emit(&table(&columns, rows));
     for meter in &meters {
         emit(&format!("meter of {}: {}", meter.name, meter.meter));
     }
-    emit(&format!("policy {}, promises: {}", zoo.router.policy, promises.join(", ")));
+    emit(&format!(
+        "policy {}, promises: {}",
+        zoo.router.policy,
+        promises.join(", ")
+    ));
 }

@@ -60,9 +60,13 @@ impl Board {
 
     /// Takes a place in the queue of `limit` places; the number that wait already when there is none.
     pub fn enter_queue(self: &Arc<Self>, model: usize, limit: usize) -> Result<QueuePlace, usize> {
-        self.waiting.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1))?;
+        self.waiting
+            .fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1))?;
         self.cells[model].waiting.fetch_add(1, Relaxed);
-        Ok(QueuePlace { board: self.clone(), model })
+        Ok(QueuePlace {
+            board: self.clone(),
+            model,
+        })
     }
 
     pub fn set_running(&self, model: usize, running: usize) {
@@ -89,11 +93,17 @@ impl Board {
 
     pub fn occupancy(&self, model: usize) -> Occupancy {
         let cell = &self.cells[model];
-        Occupancy { running: cell.running.load(Relaxed), waiting: cell.waiting.load(Relaxed) }
+        Occupancy {
+            running: cell.running.load(Relaxed),
+            waiting: cell.waiting.load(Relaxed),
+        }
     }
 
     pub fn pages(&self, model: usize) -> PageUse {
         let cell = &self.cells[model];
-        PageUse { used: cell.pages_used.load(Relaxed), free: cell.pages_free.load(Relaxed) }
+        PageUse {
+            used: cell.pages_used.load(Relaxed),
+            free: cell.pages_free.load(Relaxed),
+        }
     }
 }

@@ -27,8 +27,14 @@ mod tests {
                 let draw = if along_seeds { uniform(i, 5) } else { uniform(5, i) };
                 bins[(draw * 16.0) as usize] += 1;
             }
-            let chi: f64 = bins.iter().map(|&b| (f64::from(b) - 1000.0).powi(2) / 1000.0).sum();
-            assert!(chi < 37.7, "chi-square over 15 degrees of freedom, p = 0.001: {chi}");
+            let chi: f64 = bins
+                .iter()
+                .map(|&b| (f64::from(b) - 1000.0).powi(2) / 1000.0)
+                .sum();
+            assert!(
+                chi < 37.7,
+                "chi-square over 15 degrees of freedom, p = 0.001: {chi}"
+            );
         }
         assert_eq!(uniform(1, 2), uniform(1, 2));
         assert_ne!(uniform(1, 2), uniform(2, 1));

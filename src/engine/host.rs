@@ -69,7 +69,11 @@ impl Host {
 
     /// The youngest sequence that holds pages.
     pub fn youngest_holder(&self) -> Option<Ticket> {
-        self.running.iter().rev().find(|(_, s)| s.holds_pages()).map(|(ticket, _)| *ticket)
+        self.running
+            .iter()
+            .rev()
+            .find(|(_, s)| s.holds_pages())
+            .map(|(ticket, _)| *ticket)
     }
 
     /// Sends a running sequence back to the queue without its pages.
@@ -82,8 +86,14 @@ impl Host {
 
     /// What the next step is to compute.
     pub fn plan(&self, budget: usize) -> Vec<Need<Ticket>> {
-        let needs: Vec<_> =
-            self.running.iter().map(|(key, s)| Need { key: *key, tokens: s.remaining() }).collect();
+        let needs: Vec<_> = self
+            .running
+            .iter()
+            .map(|(key, s)| Need {
+                key: *key,
+                tokens: s.remaining(),
+            })
+            .collect();
         plan(&needs, budget)
     }
 }

@@ -52,7 +52,17 @@ impl Lane {
         clock: Clock,
     ) -> Self {
         let turns = Turns::new(hosts.len());
-        Self { device, hosts, turns, limits, next_ticket: 0, board, sink, clock, last_finish: None }
+        Self {
+            device,
+            hosts,
+            turns,
+            limits,
+            next_ticket: 0,
+            board,
+            sink,
+            clock,
+            last_finish: None,
+        }
     }
 
     /// Serves until told to stop or until nobody can send any more; what runs then is failed.
@@ -66,7 +76,9 @@ impl Lane {
             }
         }
         for host in &mut self.hosts {
-            for (_, sequence) in std::mem::take(&mut host.waiting).into_iter().chain(std::mem::take(&mut host.running))
+            for (_, sequence) in std::mem::take(&mut host.waiting)
+                .into_iter()
+                .chain(std::mem::take(&mut host.running))
             {
                 sequence.close(Event::Failed(EngineError::ShuttingDown));
             }
@@ -86,7 +98,9 @@ impl Lane {
             match command {
                 Ok(Command::Submit(arrival)) => {
                     let model = arrival.job.model;
-                    let Some(host) = self.hosts.iter_mut().find(|h| h.id == model) else { continue };
+                    let Some(host) = self.hosts.iter_mut().find(|h| h.id == model) else {
+                        continue;
+                    };
                     let ticket = Ticket(self.next_ticket);
                     self.next_ticket += 1;
                     host.waiting.insert(ticket, Sequence::new(arrival));
@@ -113,7 +127,8 @@ impl Lane {
     fn show(&self, model: usize) {
         let host = &self.hosts[model];
         self.board.set_running(host.id.index(), host.running.len());
-        self.board.set_pages(host.id.index(), host.pool.in_use(), host.pool.free());
+        self.board
+            .set_pages(host.id.index(), host.pool.in_use(), host.pool.free());
     }
 
     fn step(&mut self, model: usize) {
@@ -162,7 +177,13 @@ impl Lane {
         };
         let end = self.clock.now();
         let id = self.hosts[model].id;
-        self.sink.record(StepRecord { device: self.device, model: id, start, end, rows });
+        self.sink.record(StepRecord {
+            device: self.device,
+            model: id,
+            start,
+            end,
+            rows,
+        });
         self.turns.charge(model, end.seconds_since(start));
         // Only now: whoever hears that a request has ended may rely on all its steps being recorded.
         for (sequence, event) in ended {
@@ -204,7 +225,11 @@ impl Lane {
             }
         }
         let running = &self.hosts[model].running;
-        wanted.iter().copied().filter(|need| running.contains_key(&need.key)).collect()
+        wanted
+            .iter()
+            .copied()
+            .filter(|need| running.contains_key(&need.key))
+            .collect()
     }
 
     /// A page for `ticket`: a free one, else one of another model's idle ones, else from the youngest sequence of
@@ -231,13 +256,20 @@ impl Lane {
     }
 
     /// Samples for every sequence whose tokens are all computed; those that end come back with their last event.
-    fn deliver(&mut self, model: usize, step: &[Need<Ticket>], logits: &mut Logits) -> Vec<(Sequence, Event)> {
+    fn deliver(
+        &mut self,
+        model: usize,
+        step: &[Need<Ticket>],
+        logits: &mut Logits,
+    ) -> Vec<(Sequence, Event)> {
         let now = self.clock.now();
         let host = &mut self.hosts[model];
         let mut ended = Vec::new();
         let mut row = 0;
         for need in step {
-            let Some(sequence) = host.running.get_mut(&need.key) else { continue };
+            let Some(sequence) = host.running.get_mut(&need.key) else {
+                continue;
+            };
             let complete = sequence.remaining() == need.tokens;
             sequence.advance(need.tokens);
             if !complete {
@@ -256,9 +288,18 @@ impl Lane {
 
     fn fail(&mut self, model: usize, step: &[Need<Ticket>], reason: &str) -> Vec<(Sequence, Event)> {
         let host = &mut self.hosts[model];
-        tracing::error!(model = host.name, reason, "a step failed; its requests are failed with it");
-        let error = EngineError::Step { model: host.name.clone(), reason: reason.to_owned() };
+        tracing::error!(
+            model = host.name,
+            reason,
+            "a step failed; its requests are failed with it"
+        );
+        let error = EngineError::Step {
+            model: host.name.clone(),
+            reason: reason.to_owned(),
+        };
         let failed = step.iter().filter_map(|need| host.running.remove(&need.key));
-        failed.map(|sequence| (sequence, Event::Failed(error.clone()))).collect()
+        failed
+            .map(|sequence| (sequence, Event::Failed(error.clone())))
+            .collect()
     }
 }

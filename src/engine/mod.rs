@@ -68,7 +68,10 @@ impl Engine {
     /// The tokens of a conversation, by the model's own template.
     pub fn chat_prompt(&self, model: ModelId, messages: &[ChatMessage]) -> Result<Vec<TokenId>, EngineError> {
         let desk = &self.0.desks[model.index()];
-        let refuse = |reason: String| EngineError::Template { model: self.name(model), reason };
+        let refuse = |reason: String| EngineError::Template {
+            model: self.name(model),
+            reason,
+        };
         let template = desk.template.as_ref();
         let template = template.ok_or_else(|| {
             refuse("it has none; use /v1/completions with a prompt written for it".to_owned())
@@ -80,7 +83,10 @@ impl Engine {
     /// The tokens of a plain text, with what the tokenizer puts around it.
     pub fn encode(&self, model: ModelId, text: &str) -> Result<Vec<TokenId>, EngineError> {
         let encoded = self.0.desks[model.index()].tokenizer.encode(text, true);
-        encoded.map_err(|reason| EngineError::Template { model: self.name(model), reason })
+        encoded.map_err(|reason| EngineError::Template {
+            model: self.name(model),
+            reason,
+        })
     }
 
     /// Puts a job in the queue of its model's lane.
@@ -91,12 +97,25 @@ impl Engine {
     pub fn submit(&self, job: Job) -> Result<JobStream, EngineError> {
         self.check(&job)?;
         let model = job.model.index();
-        let place = self.0.board.enter_queue(model, self.0.max_queue).map_err(|waiting| {
-            EngineError::QueueFull { waiting, retry_after_seconds: self.0.board.seconds_to_drain() }
-        })?;
+        let place = self
+            .0
+            .board
+            .enter_queue(model, self.0.max_queue)
+            .map_err(|waiting| EngineError::QueueFull {
+                waiting,
+                retry_after_seconds: self.0.board.seconds_to_drain(),
+            })?;
         let (events, stream) = mpsc::unbounded_channel();
-        let arrival = sequence::Arrival { job, events, place, at: self.0.clock.now() };
-        self.0.desks[model].lane.send(lane::Command::Submit(arrival)).map_err(|_| EngineError::ShuttingDown)?;
+        let arrival = sequence::Arrival {
+            job,
+            events,
+            place,
+            at: self.0.clock.now(),
+        };
+        self.0.desks[model]
+            .lane
+            .send(lane::Command::Submit(arrival))
+            .map_err(|_| EngineError::ShuttingDown)?;
         Ok(stream)
     }
 
@@ -127,7 +146,9 @@ impl Engine {
 
     /// How busy each model is, in zoo order.
     pub fn occupancy(&self) -> Vec<Occupancy> {
-        (0..self.0.models.len()).map(|m| self.0.board.occupancy(m)).collect()
+        (0..self.0.models.len())
+            .map(|m| self.0.board.occupancy(m))
+            .collect()
     }
 
     /// KV pages of each model, in zoo order.

@@ -71,8 +71,16 @@ impl Drop for Lease {
 
 impl PagePool {
     pub fn new(budget: KvBudget, bytes_per_page: u64) -> Self {
-        let shelf = Shelf { free: Vec::new(), retired: Vec::new(), next: 0 };
-        Self { shelf: Rc::new(RefCell::new(shelf)), budget, bytes_per_page }
+        let shelf = Shelf {
+            free: Vec::new(),
+            retired: Vec::new(),
+            next: 0,
+        };
+        Self {
+            shelf: Rc::new(RefCell::new(shelf)),
+            budget,
+            bytes_per_page,
+        }
     }
 
     /// A page, or `None` when the budget is spent. The flag says whether it must be given memory first.
@@ -91,7 +99,13 @@ impl PagePool {
                 (number, true)
             }
         };
-        Some((Page(Rc::new(Lease { number, shelf: self.shelf.clone() })), fresh))
+        Some((
+            Page(Rc::new(Lease {
+                number,
+                shelf: self.shelf.clone(),
+            })),
+            fresh,
+        ))
     }
 
     /// Retires all pages nobody holds, returning their bytes to the budget; the caller takes their memory away.

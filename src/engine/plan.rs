@@ -20,7 +20,10 @@ pub fn plan<Key: Copy>(needs: &[Need<Key>], budget: usize) -> Vec<Need<Key>> {
         }
         let tokens = need.tokens.min(left);
         left -= tokens;
-        step.push(Need { key: need.key, tokens });
+        step.push(Need {
+            key: need.key,
+            tokens,
+        });
     }
     step
 }

@@ -93,7 +93,10 @@ pub enum FinishReason {
 pub enum Event {
     /// Whole characters ready to show, and the log-probabilities of the tokens they came from when asked for.
     /// One event a token, save that text held back (half a character, a possible stop string) comes with a later one.
-    Text { text: String, logprobs: Vec<Logprobs> },
+    Text {
+        text: String,
+        logprobs: Vec<Logprobs>,
+    },
     Done(Outcome),
     Failed(EngineError),
 }
@@ -125,16 +128,28 @@ pub type JobStream = mpsc::UnboundedReceiver<Event>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
     #[error("the queue is full: {waiting} requests wait already; try again in {retry_after_seconds} s")]
-    QueueFull { waiting: usize, retry_after_seconds: u32 },
+    QueueFull {
+        waiting: usize,
+        retry_after_seconds: u32,
+    },
     #[error(
         "the prompt has {prompt_tokens} tokens and up to {max_tokens} are to be generated, but '{model}' has a \
          context of {max_context}: shorten the prompt or lower max_tokens"
     )]
-    ContextExceeded { model: String, prompt_tokens: usize, max_tokens: usize, max_context: usize },
+    ContextExceeded {
+        model: String,
+        prompt_tokens: usize,
+        max_tokens: usize,
+        max_context: usize,
+    },
     #[error("the prompt is empty: give at least one token")]
     EmptyPrompt,
     #[error("the token {token} is not in the vocabulary of '{model}', which has {vocabulary} tokens")]
-    UnknownToken { model: String, token: u32, vocabulary: usize },
+    UnknownToken {
+        model: String,
+        token: u32,
+        vocabulary: usize,
+    },
     #[error("the messages cannot be put into the chat template of '{model}': {reason}")]
     Template { model: String, reason: String },
     #[error("'{model}' failed while computing: {reason}")]

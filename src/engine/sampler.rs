@@ -54,7 +54,9 @@ pub fn sample(logits: &mut [f32], sampling: &Sampling, history: &History, positi
             return *token;
         }
     }
-    candidates.last().map_or_else(|| highest(logits), |(token, _)| *token)
+    candidates
+        .last()
+        .map_or_else(|| highest(logits), |(token, _)| *token)
 }
 
 /// Natural logarithms of the probabilities that `logits` stand for: `token`'s, then the `top` likeliest.
@@ -69,7 +71,10 @@ pub fn logprobs(logits: &[f32], token: TokenId, top: usize) -> (f32, Vec<(TokenI
     }
     order.truncate(top);
     order.sort_unstable_by(|a, b| by_logit(logits, *a, *b));
-    (logprob(token), order.into_iter().map(|t| (t, logprob(t))).collect())
+    (
+        logprob(token),
+        order.into_iter().map(|t| (t, logprob(t))).collect(),
+    )
 }
 
 fn adjust(logits: &mut [f32], sampling: &Sampling, history: &History) {
@@ -81,7 +86,11 @@ fn adjust(logits: &mut [f32], sampling: &Sampling, history: &History) {
     for token in &history.seen {
         let logit = &mut logits[token.0 as usize];
         let factor = sampling.repetition_penalty;
-        *logit = if *logit > 0.0 { *logit / factor } else { *logit * factor };
+        *logit = if *logit > 0.0 {
+            *logit / factor
+        } else {
+            *logit * factor
+        };
     }
     for (token, count) in &history.answer {
         logits[token.0 as usize] -= sampling.presence_penalty + sampling.frequency_penalty * *count as f32;
@@ -100,7 +109,9 @@ fn highest(logits: &[f32]) -> TokenId {
 }
 
 fn by_logit(logits: &[f32], a: TokenId, b: TokenId) -> std::cmp::Ordering {
-    logits[b.0 as usize].total_cmp(&logits[a.0 as usize]).then(a.0.cmp(&b.0))
+    logits[b.0 as usize]
+        .total_cmp(&logits[a.0 as usize])
+        .then(a.0.cmp(&b.0))
 }
 
 /// Tokens and their weights relative to the likeliest, likeliest first, at most `top_k` of them.
@@ -108,7 +119,11 @@ fn likeliest(logits: &[f32], sampling: &Sampling) -> Vec<(TokenId, f64)> {
     let temperature = f64::from(sampling.temperature);
     let peak = f64::from(logits[highest(logits).0 as usize]);
     let mut order: Vec<TokenId> = (0..logits.len() as u32).map(TokenId).collect();
-    let keep = if sampling.top_k == 0 { order.len() } else { order.len().min(sampling.top_k as usize) };
+    let keep = if sampling.top_k == 0 {
+        order.len()
+    } else {
+        order.len().min(sampling.top_k as usize)
+    };
     if keep < order.len() {
         order.select_nth_unstable_by(keep - 1, |a, b| by_logit(logits, *a, *b));
         order.truncate(keep);
@@ -156,14 +171,23 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_first_of_the_highest() {
-        let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
-        assert_eq!(sample(&mut LOGITS.clone(), &greedy, &History::default(), 0), TokenId(1));
+        let greedy = Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        };
+        assert_eq!(
+            sample(&mut LOGITS.clone(), &greedy, &History::default(), 0),
+            TokenId(1)
+        );
     }
 
     #[test]
     fn frequencies_follow_the_softmax() {
         let temperature = 0.7;
-        let shares = drawn(&Sampling { temperature, ..Sampling::default() });
+        let shares = drawn(&Sampling {
+            temperature,
+            ..Sampling::default()
+        });
         let weights = LOGITS.map(|l| f64::from(l / temperature).exp());
         for (share, weight) in shares.iter().zip(weights) {
             assert!((share - weight / weights.iter().sum::<f64>()).abs() < 0.01);
@@ -173,27 +197,75 @@ mod tests {
     #[test]
     fn cuts_keep_only_what_they_say() {
         let only = |sampling: Sampling| -> Vec<usize> {
-            drawn(&sampling).iter().enumerate().filter(|(_, s)| **s > 0.0).map(|(i, _)| i).collect()
+            drawn(&sampling)
+                .iter()
+                .enumerate()
+                .filter(|(_, s)| **s > 0.0)
+                .map(|(i, _)| i)
+                .collect()
         };
-        assert_eq!(only(Sampling { top_k: 2, ..Sampling::default() }), [1, 4]);
-        assert_eq!(only(Sampling { top_p: 0.6, ..Sampling::default() }), [1, 4]);
-        assert_eq!(only(Sampling { top_p: 1e-6, ..Sampling::default() }), [1]);
-        assert_eq!(only(Sampling { min_p: 0.3, ..Sampling::default() }), [1, 2, 4]);
+        assert_eq!(
+            only(Sampling {
+                top_k: 2,
+                ..Sampling::default()
+            }),
+            [1, 4]
+        );
+        assert_eq!(
+            only(Sampling {
+                top_p: 0.6,
+                ..Sampling::default()
+            }),
+            [1, 4]
+        );
+        assert_eq!(
+            only(Sampling {
+                top_p: 1e-6,
+                ..Sampling::default()
+            }),
+            [1]
+        );
+        assert_eq!(
+            only(Sampling {
+                min_p: 0.3,
+                ..Sampling::default()
+            }),
+            [1, 2, 4]
+        );
     }
 
     #[test]
     fn penalties_and_biases_move_the_choice() {
-        let greedy = Sampling { temperature: 0.0, presence_penalty: 1.5, ..Sampling::default() };
+        let greedy = Sampling {
+            temperature: 0.0,
+            presence_penalty: 1.5,
+            ..Sampling::default()
+        };
         let mut history = History::new(&greedy, &[TokenId(1)]);
-        assert_eq!(sample(&mut LOGITS.clone(), &greedy, &history, 0), TokenId(1), "prompts are not penalised");
+        assert_eq!(
+            sample(&mut LOGITS.clone(), &greedy, &history, 0),
+            TokenId(1),
+            "prompts are not penalised"
+        );
         history.push(&greedy, TokenId(1));
         history.push(&greedy, TokenId(4));
         assert_eq!(sample(&mut LOGITS.clone(), &greedy, &history, 0), TokenId(2));
-        let repeat = Sampling { temperature: 0.0, repetition_penalty: 2.0, ..Sampling::default() };
+        let repeat = Sampling {
+            temperature: 0.0,
+            repetition_penalty: 2.0,
+            ..Sampling::default()
+        };
         let history = History::new(&repeat, &[TokenId(4), TokenId(1)]);
         assert_eq!(sample(&mut LOGITS.clone(), &repeat, &history, 0), TokenId(2));
-        let biased = Sampling { temperature: 0.0, logit_bias: vec![(TokenId(3), 9.0)], ..Sampling::default() };
-        assert_eq!(sample(&mut LOGITS.clone(), &biased, &History::default(), 0), TokenId(3));
+        let biased = Sampling {
+            temperature: 0.0,
+            logit_bias: vec![(TokenId(3), 9.0)],
+            ..Sampling::default()
+        };
+        assert_eq!(
+            sample(&mut LOGITS.clone(), &biased, &History::default(), 0),
+            TokenId(3)
+        );
     }
 
     proptest! {

@@ -38,7 +38,14 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    pub fn new(Arrival { job, events, place, at: submitted }: Arrival) -> Self {
+    pub fn new(
+        Arrival {
+            job,
+            events,
+            place,
+            at: submitted,
+        }: Arrival,
+    ) -> Self {
         Self {
             place: Some(place),
             tokens: job.prompt.clone(),
@@ -86,7 +93,9 @@ impl Sequence {
 
     /// Pages still missing to compute `count` more tokens.
     pub fn pages_missing(&self, count: usize) -> usize {
-        (self.computed + count).div_ceil(PAGE_TOKENS).saturating_sub(self.pages.len())
+        (self.computed + count)
+            .div_ceil(PAGE_TOKENS)
+            .saturating_sub(self.pages.len())
     }
 
     pub fn add_page(&mut self, page: Page) {
@@ -204,7 +213,15 @@ fn describe(logits: &[f32], token: TokenId, top: u8, tokenizer: &Tokenizer) -> L
     let (logprob, best) = sampler::logprobs(logits, token, usize::from(top));
     let named = |(token, logprob): (TokenId, f32)| {
         let text = tokenizer.text_of(token);
-        TokenLogprob { token, bytes: text.clone().into_bytes(), text, logprob }
+        TokenLogprob {
+            token,
+            bytes: text.clone().into_bytes(),
+            text,
+            logprob,
+        }
     };
-    Logprobs { chosen: named((token, logprob)), top: best.into_iter().map(named).collect() }
+    Logprobs {
+        chosen: named((token, logprob)),
+        top: best.into_iter().map(named).collect(),
+    }
 }

@@ -39,7 +39,11 @@ pub struct EngineSettings {
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { max_queue: 256, step_tokens: 512, max_rows: 256 }
+        Self {
+            max_queue: 256,
+            step_tokens: 512,
+            max_rows: 256,
+        }
     }
 }
 
@@ -73,7 +77,12 @@ pub enum StartError {
         "model '{name}' needs {needed} MiB of keys and values for its context of {context} tokens, but the device \
          has {budget} MiB for all models: lower max_context or give kv_cache more"
     )]
-    KvTooSmall { name: String, needed: u64, context: usize, budget: u64 },
+    KvTooSmall {
+        name: String,
+        needed: u64,
+        context: usize,
+        budget: u64,
+    },
     #[error("the thread of {device} cannot be started: {reason}")]
     Thread { device: String, reason: String },
 }
@@ -90,7 +99,11 @@ pub fn lane_devices(specs: &[HostSpec]) -> Vec<(DeviceId, Compute, String)> {
         Compute::Cpu => "cpu".to_owned(),
         Compute::Cuda(ordinal) => format!("cuda:{ordinal}"),
     };
-    (0..).map(DeviceId).zip(devices).map(|(id, compute)| (id, compute, name(&compute))).collect()
+    (0..)
+        .map(DeviceId)
+        .zip(devices)
+        .map(|(id, compute)| (id, compute, name(&compute)))
+        .collect()
 }
 
 impl Engine {
@@ -122,29 +135,44 @@ impl Engine {
                 board: board.clone(),
                 commands: commands.clone(),
             };
-            let spawned = thread::Builder::new().name(format!("lane {device_name}")).spawn(move || {
-                match opening.load() {
-                    Ok((lane, facts)) => {
-                        // Whoever started the lane waits for this; when it is gone the inbox is closed too.
-                        let _ = report.send(Ok(facts));
-                        lane.run(&inbox);
+            let spawned = thread::Builder::new()
+                .name(format!("lane {device_name}"))
+                .spawn(move || {
+                    match opening.load() {
+                        Ok((lane, facts)) => {
+                            // Whoever started the lane waits for this; when it is gone the inbox is closed too.
+                            let _ = report.send(Ok(facts));
+                            lane.run(&inbox);
+                        }
+                        Err(error) => {
+                            let _ = report.send(Err(error));
+                        }
                     }
-                    Err(error) => {
-                        let _ = report.send(Err(error));
-                    }
-                }
-            });
-            let gone = |reason: String| StartError::Thread { device: device_name.clone(), reason };
+                });
+            let gone = |reason: String| StartError::Thread {
+                device: device_name.clone(),
+                reason,
+            };
             spawned.map_err(|e| gone(e.to_string()))?;
-            let facts = reports.recv().map_err(|_| gone("it ended while loading".to_owned()))??;
+            let facts = reports
+                .recv()
+                .map_err(|_| gone("it ended while loading".to_owned()))??;
             for (facts, desk) in facts {
                 let place = facts.id.index();
                 loaded[place] = Some((facts, desk));
             }
         }
-        let (models, desks) =
-            loaded.into_iter().map(|m| m.expect("every model belongs to the lane of its device")).unzip();
-        Ok(Self(Arc::new(Shared { models, desks, board, max_queue: settings.max_queue, clock })))
+        let (models, desks) = loaded
+            .into_iter()
+            .map(|m| m.expect("every model belongs to the lane of its device"))
+            .unzip();
+        Ok(Self(Arc::new(Shared {
+            models,
+            desks,
+            board,
+            max_queue: settings.max_queue,
+            clock,
+        })))
     }
 }
 
@@ -178,7 +206,12 @@ impl Opening {
                     budget: kv_bytes >> 20,
                 });
             }
-            tracing::info!(model = spec.name, parameters = facts.parameters, device = self.device_name, "loaded");
+            tracing::info!(
+                model = spec.name,
+                parameters = facts.parameters,
+                device = self.device_name,
+                "loaded"
+            );
             outside.push((
                 facts,
                 Desk {
@@ -196,8 +229,14 @@ impl Opening {
                 budget.clone(),
             ));
         }
-        let limits = StepLimits { tokens: self.settings.step_tokens, rows: self.settings.max_rows };
-        Ok((Lane::new(self.device, hosts, limits, self.board, self.sink, self.clock), outside))
+        let limits = StepLimits {
+            tokens: self.settings.step_tokens,
+            rows: self.settings.max_rows,
+        };
+        Ok((
+            Lane::new(self.device, hosts, limits, self.board, self.sink, self.clock),
+            outside,
+        ))
     }
 
     /// Loads a model and lets it compute once, so that the first request meets warm memory. The joules of both
@@ -213,7 +252,12 @@ impl Opening {
             model.decoder.release_page(0);
             Ok(model)
         });
-        let row = StepRow { account: Account::Load, prefill_tokens: 0, decode_tokens: 0, context: 0 };
+        let row = StepRow {
+            account: Account::Load,
+            prefill_tokens: 0,
+            decode_tokens: 0,
+            context: 0,
+        };
         self.sink.record(StepRecord {
             device: self.device,
             model: id,
@@ -221,7 +265,10 @@ impl Opening {
             end: self.clock.now(),
             rows: vec![row],
         });
-        loaded.map_err(|source| StartError::Model { name: spec.name.clone(), source })
+        loaded.map_err(|source| StartError::Model {
+            name: spec.name.clone(),
+            source,
+        })
     }
 
     fn facts(&self, id: ModelId, spec: &HostSpec, loaded: &LoadedModel) -> ModelFacts {
@@ -234,7 +281,9 @@ impl Opening {
             device: self.device,
             device_name: self.device_name.clone(),
             dtype: loaded.precision.to_owned(),
-            max_context: spec.max_context.map_or(loaded.max_positions, |m| m.min(loaded.max_positions)),
+            max_context: spec
+                .max_context
+                .map_or(loaded.max_positions, |m| m.min(loaded.max_positions)),
             vocabulary: loaded.vocabulary,
             weight_bytes: loaded.weight_bytes,
             kv_bytes_per_token: loaded.decoder.bytes_per_page() / PAGE_TOKENS as u64,

@@ -12,7 +12,10 @@ pub struct Turns {
 
 impl Turns {
     pub fn new(models: usize) -> Self {
-        Self { credit: vec![0.0; models], current: 0 }
+        Self {
+            credit: vec![0.0; models],
+            current: 0,
+        }
     }
 
     /// The model to step next among those that have work. A model without work keeps no credit.

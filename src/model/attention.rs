@@ -18,9 +18,15 @@ pub struct Rotary {
 impl Rotary {
     /// `inverse_frequencies` is `[head_dim / 2]`.
     pub fn new(inverse_frequencies: &[f32], positions: &[u32]) -> Self {
-        let angles = positions.iter().flat_map(|&p| inverse_frequencies.iter().map(move |f| p as f32 * f));
+        let angles = positions
+            .iter()
+            .flat_map(|&p| inverse_frequencies.iter().map(move |f| p as f32 * f));
         let (sin, cos) = angles.map(f32::sin_cos).unzip();
-        Self { cos, sin, half: inverse_frequencies.len() }
+        Self {
+            cos,
+            sin,
+            half: inverse_frequencies.len(),
+        }
     }
 
     /// Turns `head` (`[head_dim]`), whose first half pairs with its second.
@@ -88,7 +94,11 @@ pub fn attend(
         let context = batch.positions[token] as usize + 1;
         attend_row(queries, tables[token], context, heads, layer, cache, scores, out);
     };
-    let work: usize = batch.positions.iter().map(|&p| 2 * (p as usize + 1) * query_width).sum();
+    let work: usize = batch
+        .positions
+        .iter()
+        .map(|&p| 2 * (p as usize + 1) * query_width)
+        .sum();
     if work < PARALLEL_FROM {
         let mut scores = Vec::new();
         for (token, out) in out.chunks_exact_mut(query_width).enumerate() {
@@ -135,8 +145,14 @@ fn attend_row(
             let (keys, _) = cache.head(layer, kv_head, page as usize);
             let first = block * PAGE_TOKENS;
             let filled = (context - first).min(PAGE_TOKENS);
-            for (query, scores) in queries.chunks_exact(heads.dim).zip(scores.chunks_exact_mut(context)) {
-                for (score, key) in scores[first..first + filled].iter_mut().zip(keys.chunks_exact(heads.dim)) {
+            for (query, scores) in queries
+                .chunks_exact(heads.dim)
+                .zip(scores.chunks_exact_mut(context))
+            {
+                for (score, key) in scores[first..first + filled]
+                    .iter_mut()
+                    .zip(keys.chunks_exact(heads.dim))
+                {
                     *score = dot(query, key) * scale;
                 }
             }
@@ -149,7 +165,10 @@ fn attend_row(
             let first = block * PAGE_TOKENS;
             let filled = (context - first).min(PAGE_TOKENS);
             for (out, scores) in out.chunks_exact_mut(heads.dim).zip(scores.chunks_exact(context)) {
-                for (&score, value) in scores[first..first + filled].iter().zip(values.chunks_exact(heads.dim)) {
+                for (&score, value) in scores[first..first + filled]
+                    .iter()
+                    .zip(values.chunks_exact(heads.dim))
+                {
                     for (out, value) in out.iter_mut().zip(value) {
                         *out += score * value;
                     }
@@ -163,7 +182,12 @@ fn attend_row(
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let (a_lanes, b_lanes) = (a.chunks_exact(8), b.chunks_exact(8));
-    let tail: f32 = a_lanes.remainder().iter().zip(b_lanes.remainder()).map(|(x, y)| x * y).sum();
+    let tail: f32 = a_lanes
+        .remainder()
+        .iter()
+        .zip(b_lanes.remainder())
+        .map(|(x, y)| x * y)
+        .sum();
     for (x, y) in a_lanes.zip(b_lanes) {
         for lane in 0..8 {
             sums[lane] += x[lane] * y[lane];
@@ -192,7 +216,11 @@ mod tests {
     use super::*;
     use crate::units::TokenId;
 
-    const HEADS: Heads = Heads { query: 4, kv: 2, dim: 6 };
+    const HEADS: Heads = Heads {
+        query: 4,
+        kv: 2,
+        dim: 6,
+    };
 
     /// Attention by the book, in f64, on one whole sequence.
     fn reference(fused: &[f32], positions: usize, inverse: &[f32]) -> Vec<f64> {

@@ -33,7 +33,8 @@ impl Batch {
             self.input_ids.push(token);
             self.positions.push(place as u32);
             let page = pages[place / super::PAGE_TOKENS];
-            self.slots.push(page * super::PAGE_TOKENS as u32 + (place % super::PAGE_TOKENS) as u32);
+            self.slots
+                .push(page * super::PAGE_TOKENS as u32 + (place % super::PAGE_TOKENS) as u32);
         }
         self.cu_seqlens.push(self.input_ids.len() as u32);
         if wants_logits {
@@ -50,7 +51,11 @@ impl Batch {
     fn append_table(&mut self, pages: &[u32]) {
         if pages.len() > self.table_width {
             let (old, new) = (self.table_width, pages.len());
-            let rows = if old == 0 { 0 } else { self.block_tables.len() / old };
+            let rows = if old == 0 {
+                0
+            } else {
+                self.block_tables.len() / old
+            };
             let mut wider = Vec::with_capacity((rows + 1) * new);
             for row in self.block_tables.chunks(old.max(1)) {
                 wider.extend_from_slice(row);
@@ -60,7 +65,8 @@ impl Batch {
             self.table_width = new;
         }
         self.block_tables.extend_from_slice(pages);
-        self.block_tables.resize(self.block_tables.len() + self.table_width - pages.len(), 0);
+        self.block_tables
+            .resize(self.block_tables.len() + self.table_width - pages.len(), 0);
     }
 }
 

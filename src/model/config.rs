@@ -82,17 +82,27 @@ impl DecoderConfig {
             file: "config.json".to_owned(),
             reason,
         };
-        let unsupported =
-            |reason: String| ModelError::Unsupported { place: place.to_owned(), reason, supported: SUPPORTED };
+        let unsupported = |reason: String| ModelError::Unsupported {
+            place: place.to_owned(),
+            reason,
+            supported: SUPPORTED,
+        };
 
         let value: serde_json::Value = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
-        let architecture = value["architectures"][0].as_str().unwrap_or("an unnamed architecture").to_owned();
+        let architecture = value["architectures"][0]
+            .as_str()
+            .unwrap_or("an unnamed architecture")
+            .to_owned();
         if architecture != "LlamaForCausalLM" {
             return Err(unsupported(format!("its architecture is {architecture}")));
         }
         let raw: RawConfig = serde_json::from_value(value).map_err(|e| bad(e.to_string()))?;
 
-        let rope_type = raw.rope_parameters.as_ref().and_then(|p| p.rope_type.as_deref()).unwrap_or("default");
+        let rope_type = raw
+            .rope_parameters
+            .as_ref()
+            .and_then(|p| p.rope_type.as_deref())
+            .unwrap_or("default");
         if rope_type != "default" || raw.rope_scaling.as_ref().is_some_and(|s| !s.is_null()) {
             return Err(unsupported("it scales its rotary embeddings".to_owned()));
         }
@@ -100,18 +110,30 @@ impl DecoderConfig {
             return Err(unsupported("its projections have biases".to_owned()));
         }
         if raw.hidden_act.as_deref().unwrap_or("silu") != "silu" {
-            return Err(unsupported(format!("its activation is {}", raw.hidden_act.unwrap_or_default())));
+            return Err(unsupported(format!(
+                "its activation is {}",
+                raw.hidden_act.unwrap_or_default()
+            )));
         }
         let heads = raw.num_attention_heads;
         let kv_heads = raw.num_key_value_heads.unwrap_or(heads);
         if heads == 0 || kv_heads == 0 || heads % kv_heads != 0 {
-            return Err(bad(format!("{heads} attention heads cannot share {kv_heads} key-value heads")));
+            return Err(bad(format!(
+                "{heads} attention heads cannot share {kv_heads} key-value heads"
+            )));
         }
         let head_dim = raw.head_dim.unwrap_or(raw.hidden_size / heads);
         if head_dim == 0 || head_dim % 2 != 0 {
             return Err(bad(format!("a head dimension of {head_dim} is odd or zero")));
         }
-        if [raw.hidden_size, raw.intermediate_size, raw.num_hidden_layers, raw.vocab_size].contains(&0) {
+        if [
+            raw.hidden_size,
+            raw.intermediate_size,
+            raw.num_hidden_layers,
+            raw.vocab_size,
+        ]
+        .contains(&0)
+        {
             return Err(bad("a size is zero".to_owned()));
         }
         Ok(Self {
@@ -125,7 +147,11 @@ impl DecoderConfig {
             vocabulary: raw.vocab_size,
             max_positions: raw.max_position_embeddings,
             norm_eps: raw.rms_norm_eps,
-            rope_theta: raw.rope_parameters.and_then(|p| p.rope_theta).or(raw.rope_theta).unwrap_or(10_000.0),
+            rope_theta: raw
+                .rope_parameters
+                .and_then(|p| p.rope_theta)
+                .or(raw.rope_theta)
+                .unwrap_or(10_000.0),
             tied_head: raw.tie_word_embeddings,
             end_tokens: raw.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),
         })
@@ -153,9 +179,13 @@ mod tests {
     #[test]
     fn reads_the_shape() {
         let config = parse(|_| ()).unwrap();
-        assert_eq!((config.head_dim, config.kv_heads, config.rope_theta), (16, 2, 5000.0));
+        assert_eq!(
+            (config.head_dim, config.kv_heads, config.rope_theta),
+            (16, 2, 5000.0)
+        );
         assert_eq!(config.end_tokens, [3, 4]);
-        let new = parse(|v| v["rope_parameters"] = serde_json::json!({"rope_theta": 7.0, "rope_type": "default"}));
+        let new =
+            parse(|v| v["rope_parameters"] = serde_json::json!({"rope_theta": 7.0, "rope_type": "default"}));
         assert_eq!(new.unwrap().rope_theta, 7.0);
     }
 

@@ -16,7 +16,12 @@ pub struct KvPages {
 
 impl KvPages {
     pub fn new(layers: usize, kv_heads: usize, head_dim: usize) -> Self {
-        Self { layers, kv_heads, head_dim, pages: Vec::new() }
+        Self {
+            layers,
+            kv_heads,
+            head_dim,
+            pages: Vec::new(),
+        }
     }
 
     pub fn values_per_page(&self) -> usize {
@@ -74,8 +79,16 @@ impl KvPages {
 
     /// Keys and values of one layer and head in `page`, each `[PAGE_TOKENS, head_dim]`.
     pub fn head(&self, layer: usize, kv_head: usize, page: usize) -> (&[f32], &[f32]) {
-        let memory = self.pages[page].as_ref().expect("a page is written before it is read");
-        let (key, value) = (self.offset(layer, false, kv_head), self.offset(layer, true, kv_head));
-        (&memory[key..key + self.head_stride()], &memory[value..value + self.head_stride()])
+        let memory = self.pages[page]
+            .as_ref()
+            .expect("a page is written before it is read");
+        let (key, value) = (
+            self.offset(layer, false, kv_head),
+            self.offset(layer, true, kv_head),
+        );
+        (
+            &memory[key..key + self.head_stride()],
+            &memory[value..value + self.head_stride()],
+        )
     }
 }

@@ -36,7 +36,11 @@ pub struct Llama {
 
 impl Llama {
     pub fn load(config: DecoderConfig, weights: &Weights, device: &Device) -> Result<Self, ModelError> {
-        let heads = Heads { query: config.heads, kv: config.kv_heads, dim: config.head_dim };
+        let heads = Heads {
+            query: config.heads,
+            kv: config.kv_heads,
+            dim: config.head_dim,
+        };
         let (hidden, inner) = (config.hidden, config.intermediate);
         let (query_width, kv_width) = (heads.query * heads.dim, heads.kv * heads.dim);
         let layer = |index: usize| -> Result<Layer, ModelError> {
@@ -82,7 +86,11 @@ impl Llama {
     }
 
     pub fn parameters(&self) -> u64 {
-        let tied = if self.config.tied_head { 0 } else { self.head.elem_count() };
+        let tied = if self.config.tied_head {
+            0
+        } else {
+            self.head.elem_count()
+        };
         let layers = self.layers.iter().map(|l| {
             l.attention_norm.elem_count()
                 + l.fused_projection.elem_count()

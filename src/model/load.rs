@@ -94,7 +94,8 @@ pub fn load(source: &ModelSource, compute: Compute, precision: Precision) -> Res
     if !matches!(precision, Precision::Auto | Precision::F32) {
         return Err(ModelError::Unsupported {
             place,
-            reason: "f16 and bf16 are some twenty times slower than f32 on a CPU; set dtype = \"f32\"".to_owned(),
+            reason: "f16 and bf16 are some twenty times slower than f32 on a CPU; set dtype = \"f32\""
+                .to_owned(),
             supported: SUPPORTED,
         });
     }
@@ -105,8 +106,11 @@ pub fn load(source: &ModelSource, compute: Compute, precision: Precision) -> Res
     let generation = Generation::read(&files)?;
     let end_tokens = end_tokens(&config, &generation, &tokenizer, &files)?;
     let weights = Weights::open(&files, &device, DType::F32)?;
-    let (architecture, vocabulary, max_positions) =
-        (config.architecture.clone(), config.vocabulary, config.max_positions);
+    let (architecture, vocabulary, max_positions) = (
+        config.architecture.clone(),
+        config.vocabulary,
+        config.max_positions,
+    );
     let decoder = Llama::load(config, &weights, &device)?;
     let parameters = decoder.parameters();
     Ok(LoadedModel {
@@ -127,7 +131,9 @@ pub fn load(source: &ModelSource, compute: Compute, precision: Precision) -> Res
 }
 
 fn chat_template(files: &Files) -> Result<Option<ChatTemplate>, ModelError> {
-    let Some(mut config) = files.json("tokenizer_config.json")? else { return Ok(None) };
+    let Some(mut config) = files.json("tokenizer_config.json")? else {
+        return Ok(None);
+    };
     // transformers 5 writes the template beside the config.
     if let Some(template) = files.read_optional("chat_template.jinja")? {
         config["chat_template"] = String::from_utf8_lossy(&template).into_owned().into();
@@ -135,11 +141,13 @@ fn chat_template(files: &Files) -> Result<Option<ChatTemplate>, ModelError> {
     if config["chat_template"].is_null() {
         return Ok(None);
     }
-    ChatTemplate::compile(&config).map(Some).map_err(|reason| ModelError::BadFile {
-        place: files.place(),
-        file: "tokenizer_config.json".to_owned(),
-        reason,
-    })
+    ChatTemplate::compile(&config)
+        .map(Some)
+        .map_err(|reason| ModelError::BadFile {
+            place: files.place(),
+            file: "tokenizer_config.json".to_owned(),
+            reason,
+        })
 }
 
 /// What `generation_config.json` says.
@@ -153,7 +161,9 @@ struct Generation {
 
 impl Generation {
     fn read(files: &Files) -> Result<Self, ModelError> {
-        let Some(json) = files.json("generation_config.json")? else { return Ok(Self::default()) };
+        let Some(json) = files.json("generation_config.json")? else {
+            return Ok(Self::default());
+        };
         let number = |name: &str| json[name].as_f64().map(|n| n as f32);
         let greedy = json["do_sample"].as_bool() == Some(false) || json["do_sample"].is_null();
         Ok(Self {
@@ -174,9 +184,16 @@ fn end_tokens(
     tokenizer: &Tokenizer,
     files: &Files,
 ) -> Result<Vec<TokenId>, ModelError> {
-    let mut ids: Vec<u32> = config.end_tokens.iter().chain(&generation.end_tokens).copied().collect();
+    let mut ids: Vec<u32> = config
+        .end_tokens
+        .iter()
+        .chain(&generation.end_tokens)
+        .copied()
+        .collect();
     let named = files.json("tokenizer_config.json")?.unwrap_or_default();
-    let text = named["eos_token"].as_str().or_else(|| named["eos_token"]["content"].as_str());
+    let text = named["eos_token"]
+        .as_str()
+        .or_else(|| named["eos_token"]["content"].as_str());
     ids.extend(text.and_then(|t| tokenizer.token(t)).map(|t| t.0));
     ids.sort_unstable();
     ids.dedup();

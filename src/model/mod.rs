@@ -28,9 +28,17 @@ pub enum ModelError {
     #[error("{path} cannot be read: {reason}", path = path.display())]
     Unreadable { path: PathBuf, reason: String },
     #[error("{file} of {place} is not what it should be: {reason}")]
-    BadFile { place: String, file: String, reason: String },
+    BadFile {
+        place: String,
+        file: String,
+        reason: String,
+    },
     #[error("{place} cannot be served: {reason}; this build serves {supported}")]
-    Unsupported { place: String, reason: String, supported: &'static str },
+    Unsupported {
+        place: String,
+        reason: String,
+        supported: &'static str,
+    },
     #[error("the weights of {place} do not fit its config.json: {reason}")]
     Weights { place: String, reason: String },
     #[error("the device cannot be used: {0}")]

@@ -28,7 +28,10 @@ impl ChatTemplate {
             .ok_or("it has no chat_template")?
             .to_owned();
         // As transformers sets up its Jinja.
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build();
         let syntax = syntax.map_err(|e| e.to_string())?;
         let mut environment = Environment::new();
         environment.set_syntax(syntax);
@@ -44,8 +47,13 @@ impl ChatTemplate {
             begin: special(tokenizer_config, "bos_token"),
             end: special(tokenizer_config, "eos_token"),
         };
-        let trial = [ChatMessage { role: "user".to_owned(), content: "Hello".to_owned() }];
-        template.render(&trial).map_err(|e| format!("its chat_template fails on one user message: {e}"))?;
+        let trial = [ChatMessage {
+            role: "user".to_owned(),
+            content: "Hello".to_owned(),
+        }];
+        template
+            .render(&trial)
+            .map_err(|e| format!("its chat_template fails on one user message: {e}"))?;
         Ok(template)
     }
 
@@ -58,14 +66,20 @@ impl ChatTemplate {
             eos_token => self.end.as_str(),
         };
         let template = self.environment.get_template("chat").map_err(|e| e.to_string())?;
-        template.render(values).map_err(|e| e.detail().map_or_else(|| e.to_string(), str::to_owned))
+        template
+            .render(values)
+            .map_err(|e| e.detail().map_or_else(|| e.to_string(), str::to_owned))
     }
 }
 
 /// A special token, given as a string or as an object with `content`.
 fn special(config: &serde_json::Value, name: &str) -> String {
     let value = &config[name];
-    value.as_str().or_else(|| value["content"].as_str()).unwrap_or_default().to_owned()
+    value
+        .as_str()
+        .or_else(|| value["content"].as_str())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -82,15 +96,30 @@ mod tests {
     fn renders_turns_with_python_methods() {
         let source = "{{ bos_token }}{% for m in messages %}\n[{{ m.role.upper() }}]{{ m['content'].strip() }}\
                       {% endfor %}{% if add_generation_prompt %}[A]{% endif %}";
-        let message = |role: &str, content: &str| ChatMessage { role: role.into(), content: content.into() };
-        let text = compile(source).unwrap().render(&[message("user", " hi "), message("assistant", "yo")]);
+        let message = |role: &str, content: &str| ChatMessage {
+            role: role.into(),
+            content: content.into(),
+        };
+        let text = compile(source)
+            .unwrap()
+            .render(&[message("user", " hi "), message("assistant", "yo")]);
         assert_eq!(text.unwrap(), "<s>[USER]hi[ASSISTANT]yo[A]");
     }
 
     #[test]
     fn broken_templates_fail_at_load() {
-        assert!(compile("{% for m in messages %}").err().unwrap().contains("does not compile"));
-        assert!(compile("{{ no_such_function() }}").err().unwrap().contains("fails on one user message"));
+        assert!(
+            compile("{% for m in messages %}")
+                .err()
+                .unwrap()
+                .contains("does not compile")
+        );
+        assert!(
+            compile("{{ no_such_function() }}")
+                .err()
+                .unwrap()
+                .contains("fails on one user message")
+        );
         assert!(ChatTemplate::compile(&serde_json::json!({})).is_err());
     }
 
@@ -99,7 +128,10 @@ mod tests {
         let template = compile(
             "{% if messages[0].role != 'user' %}{{ raise_exception('user first') }}{% endif %}{{ messages[0].content }}",
         );
-        let refused = template.unwrap().render(&[ChatMessage { role: "tool".into(), content: "x".into() }]);
+        let refused = template.unwrap().render(&[ChatMessage {
+            role: "tool".into(),
+            content: "x".into(),
+        }]);
         assert!(refused.unwrap_err().contains("user first"));
     }
 }

@@ -24,7 +24,9 @@ impl Tokenizer {
         inner.with_truncation(None).map_err(|e| bad(e.to_string()))?;
         let highest = inner.get_vocab(true).into_values().max().unwrap_or(0) as usize;
         if highest >= vocabulary {
-            return Err(bad(format!("it has a token {highest}, but the model's vocabulary ends at {vocabulary}")));
+            return Err(bad(format!(
+                "it has a token {highest}, but the model's vocabulary ends at {vocabulary}"
+            )));
         }
         Ok(Self(std::sync::Arc::new(inner)))
     }
@@ -82,7 +84,11 @@ impl Detokenizer {
 
     /// What is still held back when an answer ends: half a character shows as `\u{FFFD}`.
     pub fn finish(&mut self, tokenizer: &Tokenizer) -> String {
-        if self.held.is_empty() { String::new() } else { self.restart(tokenizer) }
+        if self.held.is_empty() {
+            String::new()
+        } else {
+            self.restart(tokenizer)
+        }
     }
 
     /// A decoder that rewrites what it already said has no common prefix: the held tokens are shown by themselves.

@@ -25,7 +25,10 @@ impl Weights {
     /// Tensors are handed out on `device` as `dtype`.
     pub fn open(files: &Files, device: &Device, dtype: DType) -> Result<Self, ModelError> {
         let place = files.place();
-        let wrong = |reason: String| ModelError::Weights { place: place.clone(), reason };
+        let wrong = |reason: String| ModelError::Weights {
+            place: place.clone(),
+            reason,
+        };
         let storage = match files {
             Files::Embedded(_) => match files.read("model.safetensors")? {
                 std::borrow::Cow::Borrowed(bytes) => {
@@ -38,7 +41,10 @@ impl Weights {
                 let paths: Vec<_> = shards.iter().map(|name| folder.join(name)).collect();
                 for (path, name) in paths.iter().zip(&shards) {
                     if !path.is_file() {
-                        return Err(ModelError::MissingFile { place, file: name.clone() });
+                        return Err(ModelError::MissingFile {
+                            place,
+                            file: name.clone(),
+                        });
                     }
                 }
                 // SAFETY: a map of a file is sound while nobody truncates or rewrites it; weights are read
@@ -47,12 +53,20 @@ impl Weights {
                 Storage::Mapped(mapped.map_err(|e| wrong(e.to_string()))?)
             }
         };
-        Ok(Self { storage, place, device: device.clone(), dtype })
+        Ok(Self {
+            storage,
+            place,
+            device: device.clone(),
+            dtype,
+        })
     }
 
     /// The tensor `name`, whose shape must be `shape`.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        let wrong = |reason: String| ModelError::Weights { place: self.place.clone(), reason };
+        let wrong = |reason: String| ModelError::Weights {
+            place: self.place.clone(),
+            reason,
+        };
         let found = match &self.storage {
             Storage::Mapped(s) => s.get(name).map(|view| view.shape().to_vec()),
             Storage::Embedded(s) => s.get(name).map(|view| view.shape().to_vec()),
@@ -81,7 +95,9 @@ impl Weights {
 
 fn shard_names(files: &Files) -> Result<Vec<String>, ModelError> {
     const INDEX: &str = "model.safetensors.index.json";
-    let Some(index) = files.json(INDEX)? else { return Ok(vec!["model.safetensors".to_owned()]) };
+    let Some(index) = files.json(INDEX)? else {
+        return Ok(vec!["model.safetensors".to_owned()]);
+    };
     let names: BTreeSet<String> = index["weight_map"]
         .as_object()
         .into_iter()

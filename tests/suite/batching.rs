@@ -13,14 +13,36 @@ fn jobs(engine: &Engine, count: usize) -> Vec<Job> {
         .map(|i| {
             let model = ModelId((i % 3) as u16);
             let sampling = match i % 4 {
-                0 => Sampling { temperature: 0.0, ..Sampling::default() },
-                1 => Sampling { temperature: 0.8, seed: i as u64, ..Sampling::default() },
-                2 => Sampling { temperature: 1.3, top_p: 0.9, top_k: 40, seed: i as u64, ..Sampling::default() },
-                _ => Sampling { frequency_penalty: 0.4, repetition_penalty: 1.1, seed: 7, ..Sampling::default() },
+                0 => Sampling {
+                    temperature: 0.0,
+                    ..Sampling::default()
+                },
+                1 => Sampling {
+                    temperature: 0.8,
+                    seed: i as u64,
+                    ..Sampling::default()
+                },
+                2 => Sampling {
+                    temperature: 1.3,
+                    top_p: 0.9,
+                    top_k: 40,
+                    seed: i as u64,
+                    ..Sampling::default()
+                },
+                _ => Sampling {
+                    frequency_penalty: 0.4,
+                    repetition_penalty: 1.1,
+                    seed: 7,
+                    ..Sampling::default()
+                },
             };
             let text = match i % 5 {
                 // Longer than a page and than a small step.
-                4 => questions[i..i + 6].iter().map(|(q, _)| q.as_str()).collect::<Vec<_>>().join(" "),
+                4 => questions[i..i + 6]
+                    .iter()
+                    .map(|(q, _)| q.as_str())
+                    .collect::<Vec<_>>()
+                    .join(" "),
                 _ => questions[i].0.clone(),
             };
             Job {
@@ -29,7 +51,11 @@ fn jobs(engine: &Engine, count: usize) -> Vec<Job> {
                 prompt: question(engine, model, &text),
                 max_tokens: 5 + (i % 60) as u32,
                 sampling,
-                stop: if i % 7 == 0 { vec!["1".to_owned(), ", ".to_owned()] } else { Vec::new() },
+                stop: if i % 7 == 0 {
+                    vec!["1".to_owned(), ", ".to_owned()]
+                } else {
+                    Vec::new()
+                },
                 logprobs: None,
             }
         })
@@ -38,7 +64,10 @@ fn jobs(engine: &Engine, count: usize) -> Vec<Job> {
 
 fn alone(count: usize) -> Vec<String> {
     let (engine, steps) = engine(EngineSettings::default());
-    let answers = jobs(&engine, count).into_iter().map(|job| answer(&engine, job)).collect();
+    let answers = jobs(&engine, count)
+        .into_iter()
+        .map(|job| answer(&engine, job))
+        .collect();
     assert!(steps.0.lock().unwrap().iter().all(|s| s.rows.len() == 1));
     answers
 }
@@ -50,7 +79,11 @@ fn a_row_of_a_mixed_batch_is_the_row_alone() {
     // Small steps cut prompts into chunks that share steps with decode rows.
     for settings in [
         EngineSettings::default(),
-        EngineSettings { step_tokens: 24, max_rows: 16, ..EngineSettings::default() },
+        EngineSettings {
+            step_tokens: 24,
+            max_rows: 16,
+            ..EngineSettings::default()
+        },
     ] {
         let (engine, steps) = engine(settings);
         let mut streams = Vec::new();
@@ -68,8 +101,14 @@ fn a_row_of_a_mixed_batch_is_the_row_alone() {
         let mixed = |s: &&messplus::energy::StepRecord| {
             s.rows.iter().any(|r| r.prefill_tokens > 0) && s.rows.iter().any(|r| r.decode_tokens > 0)
         };
-        assert!(steps.iter().filter(mixed).count() > 5, "prefill and decode never shared a step");
-        assert!(steps.iter().any(|s| s.rows.len() >= 8), "no batch grew to eight rows");
+        assert!(
+            steps.iter().filter(mixed).count() > 5,
+            "prefill and decode never shared a step"
+        );
+        assert!(
+            steps.iter().any(|s| s.rows.len() >= 8),
+            "no batch grew to eight rows"
+        );
     }
 }
 
@@ -79,7 +118,12 @@ fn scarce_pages_preempt_without_changing_an_answer() {
     let alone = alone(COUNT);
     let (probe, _) = engine(EngineSettings::default());
     // Room for little more than one full context of the model that needs most.
-    let most = probe.models().iter().map(|m| m.kv_bytes_per_token * m.max_context as u64).max().unwrap();
+    let most = probe
+        .models()
+        .iter()
+        .map(|m| m.kv_bytes_per_token * m.max_context as u64)
+        .max()
+        .unwrap();
     let (engine, steps) = engine_with_kv(EngineSettings::default(), (most + most / 4) / 3);
     let jobs = jobs(&engine, COUNT);
     let prompts: usize = jobs.iter().map(|j| j.prompt.len()).sum();
@@ -89,8 +133,15 @@ fn scarce_pages_preempt_without_changing_an_answer() {
     }
     let steps = steps.0.lock().unwrap();
     let prefilled: u32 = steps.iter().flat_map(|s| &s.rows).map(|r| r.prefill_tokens).sum();
-    assert!(prefilled as usize > prompts, "nothing was ever preempted and computed again");
-    assert!(engine.pages().iter().all(|p| p.used == 0), "pages leaked: {:?}", engine.pages());
+    assert!(
+        prefilled as usize > prompts,
+        "nothing was ever preempted and computed again"
+    );
+    assert!(
+        engine.pages().iter().all(|p| p.used == 0),
+        "pages leaked: {:?}",
+        engine.pages()
+    );
 }
 
 #[test]
@@ -101,19 +152,40 @@ fn a_client_that_goes_away_frees_its_row() {
         model: ModelId(2),
         prompt: question(&engine, ModelId(2), "Count from 1 to 40."),
         max_tokens: 400,
-        sampling: Sampling { temperature: 50.0, seed, logit_bias: ends(&engine), ..Sampling::default() },
+        sampling: Sampling {
+            temperature: 50.0,
+            seed,
+            logit_bias: ends(&engine),
+            ..Sampling::default()
+        },
         stop: Vec::new(),
         logprobs: None,
     };
     let mut stream = engine.submit(endless(1)).unwrap();
     assert!(matches!(stream.blocking_recv(), Some(Event::Text { .. })));
     drop(stream);
-    let text = answer(&engine, Job { max_tokens: 3, ..endless(2) });
+    let text = answer(
+        &engine,
+        Job {
+            max_tokens: 3,
+            ..endless(2)
+        },
+    );
     assert!(!text.is_empty());
     std::thread::sleep(std::time::Duration::from_millis(20));
     assert_eq!(engine.occupancy()[2].running, 0);
-    let decoded: u32 = steps.0.lock().unwrap().iter().flat_map(|s| &s.rows).map(|r| r.decode_tokens).sum();
-    assert!(decoded < 300, "{decoded} tokens were decoded for a client that had gone");
+    let decoded: u32 = steps
+        .0
+        .lock()
+        .unwrap()
+        .iter()
+        .flat_map(|s| &s.rows)
+        .map(|r| r.decode_tokens)
+        .sum();
+    assert!(
+        decoded < 300,
+        "{decoded} tokens were decoded for a client that had gone"
+    );
 }
 
 /// Forbids the end tokens.
@@ -123,7 +195,10 @@ fn ends(engine: &Engine) -> Vec<(messplus::units::TokenId, f32)> {
 
 #[test]
 fn what_cannot_be_served_is_refused_with_the_reason() {
-    let (engine, _) = engine(EngineSettings { max_queue: 0, ..EngineSettings::default() });
+    let (engine, _) = engine(EngineSettings {
+        max_queue: 0,
+        ..EngineSettings::default()
+    });
     let model = ModelId(0);
     let job = |prompt: Vec<_>, max_tokens| Job {
         account: Account::Request(RequestId::fresh()),
@@ -137,9 +212,18 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
     let hello = question(&engine, model, "Hello");
     let refused = |job| engine.submit(job).unwrap_err();
     assert_eq!(refused(job(Vec::new(), 1)), EngineError::EmptyPrompt);
-    assert!(matches!(refused(job(hello.clone(), 100_000)), EngineError::ContextExceeded { .. }));
-    assert!(matches!(refused(job(vec![messplus::units::TokenId(1 << 30)], 1)), EngineError::UnknownToken { .. }));
-    assert!(matches!(refused(job(hello, 1)), EngineError::QueueFull { waiting: 0, .. }));
+    assert!(matches!(
+        refused(job(hello.clone(), 100_000)),
+        EngineError::ContextExceeded { .. }
+    ));
+    assert!(matches!(
+        refused(job(vec![messplus::units::TokenId(1 << 30)], 1)),
+        EngineError::UnknownToken { .. }
+    ));
+    assert!(matches!(
+        refused(job(hello, 1)),
+        EngineError::QueueFull { waiting: 0, .. }
+    ));
 }
 
 #[test]
@@ -150,7 +234,10 @@ fn logprobs_come_with_every_token_and_name_the_choice_first() {
         model: ModelId(1),
         prompt: question(&engine, ModelId(1), "What is 2 + 3?"),
         max_tokens: 8,
-        sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+        sampling: Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        },
         stop: Vec::new(),
         logprobs: Some(4),
     };

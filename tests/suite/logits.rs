@@ -15,14 +15,35 @@ struct Prompt {
 }
 
 fn prompts(model: &str) -> Vec<Prompt> {
-    let bytes = std::fs::read(root().join("tests/fixtures/demo").join(model).join("logits.safetensors")).unwrap();
+    let bytes = std::fs::read(
+        root()
+            .join("tests/fixtures/demo")
+            .join(model)
+            .join("logits.safetensors"),
+    )
+    .unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let count = tensors.names().iter().filter(|n| n.ends_with(".ids")).count();
     let prompt = |number: usize| {
-        let data = |part: &str| tensors.tensor(&format!("prompt_{number}.{part}")).unwrap().data().to_vec();
-        let ids = data("ids").chunks_exact(8).map(|c| i64::from_le_bytes(c.try_into().unwrap()) as u32).collect::<Vec<_>>();
-        let logits = data("logits").chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect();
-        Prompt { ids: ids.into_iter().map(TokenId).collect(), logits }
+        let data = |part: &str| {
+            tensors
+                .tensor(&format!("prompt_{number}.{part}"))
+                .unwrap()
+                .data()
+                .to_vec()
+        };
+        let ids = data("ids")
+            .chunks_exact(8)
+            .map(|c| i64::from_le_bytes(c.try_into().unwrap()) as u32)
+            .collect::<Vec<_>>();
+        let logits = data("logits")
+            .chunks_exact(4)
+            .map(|c| f32::from_le_bytes(c.try_into().unwrap()))
+            .collect();
+        Prompt {
+            ids: ids.into_iter().map(TokenId).collect(),
+            logits,
+        }
     };
     (0..count).map(prompt).collect()
 }
@@ -30,7 +51,10 @@ fn prompts(model: &str) -> Vec<Prompt> {
 /// Computes `ids` in chunks of `chunk` tokens and returns the logits of every token.
 fn forward(decoder: &mut dyn Decoder, ids: &[TokenId], chunk: usize) -> Vec<Logits> {
     // Pages out of order, so that a mix-up of page and place shows.
-    let pages: Vec<u32> = (0..ids.len().div_ceil(PAGE_TOKENS) as u32).rev().map(|p| 2 * p + 1).collect();
+    let pages: Vec<u32> = (0..ids.len().div_ceil(PAGE_TOKENS) as u32)
+        .rev()
+        .map(|p| 2 * p + 1)
+        .collect();
     pages.iter().for_each(|&page| decoder.materialise_page(page));
     let chunks = (0..ids.len()).step_by(chunk);
     chunks
@@ -84,7 +108,10 @@ fn greedy_text_is_that_of_transformers() {
                     model,
                     prompt,
                     max_tokens: 96,
-                    sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+                    sampling: Sampling {
+                        temperature: 0.0,
+                        ..Sampling::default()
+                    },
                     stop: Vec::new(),
                     logprobs: None,
                 };

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use messplus::energy::StepRecord;
 use messplus::engine::{
-    ChatMessage, Compute, Engine, EngineSettings, Event, HostSpec, Job, JobStream, ModelSource, Outcome, Precision,
-    StepSink,
+    ChatMessage, Compute, Engine, EngineSettings, Event, HostSpec, Job, JobStream, ModelSource, Outcome,
+    Precision, StepSink,
 };
 use messplus::units::{Clock, DeviceId, ModelId, Moment, TokenId};
 
@@ -53,7 +53,10 @@ pub fn engine_with_kv(settings: EngineSettings, kv_bytes: u64) -> (Engine, Arc<S
 }
 
 pub fn question(engine: &Engine, model: ModelId, text: &str) -> Vec<TokenId> {
-    let message = ChatMessage { role: "user".to_owned(), content: text.to_owned() };
+    let message = ChatMessage {
+        role: "user".to_owned(),
+        content: text.to_owned(),
+    };
     engine.chat_prompt(model, &[message]).unwrap()
 }
 
