@@ -77,7 +77,9 @@ def main():
         model = AutoModelForCausalLM.from_pretrained(args.models / name, dtype=torch.float32).eval()
         folder = args.out / name
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(logits(model, tokenizer), str(folder / "logits.safetensors"))
+        file = folder / "logits.safetensors"
+        save_file(logits(model, tokenizer), str(file))
+        file.chmod(0o644)
         answers = list(greedy(model, tokenizer, rows[: args.questions], args.max_new_tokens, name))
         text = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
         (folder / "greedy.jsonl").write_text(text, encoding="utf-8")

@@ -162,6 +162,14 @@ impl Serialize for RequestId {
     }
 }
 
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let refuse = |()| serde::de::Error::custom(format!("\"{text}\" is no request id"));
+        text.parse().map_err(refuse)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -60,7 +60,6 @@ pub enum Stage {
 /// Who answers a request, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    #[serde(with = "super::wire")]
     pub request: RequestId,
     pub sla: SlaId,
     pub policy: String,
@@ -130,7 +129,6 @@ pub enum RouterEvent {
     Decided(Box<Decision>),
     /// An answer is complete and its joules are final.
     Finished {
-        #[serde(with = "super::wire")]
         request: RequestId,
         model: ModelId,
         prompt_tokens: u32,
@@ -142,7 +140,6 @@ pub enum RouterEvent {
     /// An answer was judged. `decision` may carry the original decision, for one that
     /// [`super::Router::remembers`] no more.
     Judged {
-        #[serde(with = "super::wire")]
         request: RequestId,
         model: ModelId,
         /// 0 to 1.
@@ -155,12 +152,10 @@ pub enum RouterEvent {
     },
     /// No judgement of this request will come: its prediction stands.
     Expired {
-        #[serde(with = "super::wire")]
         request: RequestId,
     },
     /// The request was never answered (cancelled, failed): it does not count for its promise.
     Withdrawn {
-        #[serde(with = "super::wire")]
         request: RequestId,
     },
     /// The operator forgives the past of one service level: its queue and counts start again.

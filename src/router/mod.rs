@@ -38,7 +38,6 @@ pub mod report;
 mod sparse;
 pub mod state;
 pub mod warm;
-mod wire;
 
 #[cfg(test)]
 mod laws;

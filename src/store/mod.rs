@@ -13,7 +13,6 @@ mod record;
 mod schema;
 #[cfg(test)]
 mod tests;
-mod wire;
 mod writer;
 
 pub use error::StoreError;

@@ -59,7 +59,6 @@ pub struct FeedbackRecord {
 /// The whole record of a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RequestRecord {
-    #[serde(with = "super::wire")]
     pub id: RequestId,
     /// Seconds since 1970.
     pub created: f64,
