@@ -22,7 +22,7 @@ fn the_demo_zoo_holds() {
         zoo.slas,
         [Sla {
             name: "default".into(),
-            alpha: 0.80
+            alpha: 0.85
         }]
     );
     // The example says what is taken when a key is left out: it must be true.

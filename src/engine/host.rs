@@ -79,7 +79,7 @@ impl Host {
     /// Sends a running sequence back to the queue without its pages.
     pub fn preempt(&mut self, ticket: Ticket) {
         if let Some(mut sequence) = self.running.remove(&ticket) {
-            sequence.preempt();
+            sequence.release_pages();
             self.waiting.insert(ticket, sequence);
         }
     }

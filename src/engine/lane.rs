@@ -72,7 +72,6 @@ impl Lane {
             let has_work: Vec<bool> = self.hosts.iter().map(Host::has_work).collect();
             if let Some(model) = self.turns.next(&has_work) {
                 self.step(model);
-                self.show(model);
             }
         }
         for host in &mut self.hosts {
@@ -170,7 +169,7 @@ impl Lane {
         self.sink.begin_step(self.device, start);
         let decoder = &mut host.decoder;
         let computed = catch_unwind(AssertUnwindSafe(|| decoder.forward(&batch)));
-        let ended = match computed {
+        let mut ended = match computed {
             Ok(Ok(mut logits)) => self.deliver(model, &step, &mut logits),
             Ok(Err(error)) => self.fail(model, &step, &error.to_string()),
             Err(_) => self.fail(model, &step, "the computation panicked"),
@@ -185,7 +184,12 @@ impl Lane {
             rows,
         });
         self.turns.charge(model, end.seconds_since(start));
-        // Only now: whoever hears that a request has ended may rely on all its steps being recorded.
+        // Only now: whoever hears that a request has ended may rely on all its steps being recorded and on the
+        // board's knowing that its row and pages are free.
+        ended
+            .iter_mut()
+            .for_each(|(sequence, _)| sequence.release_pages());
+        self.show(model);
         for (sequence, event) in ended {
             sequence.close(event);
             if let Some(last) = self.last_finish.replace(end) {

@@ -103,8 +103,8 @@ impl Sequence {
         self.pages.push(page);
     }
 
-    /// Gives all pages back; what they held is computed again later.
-    pub fn preempt(&mut self) {
+    /// Gives all pages back; a sequence that goes on computes what they held again.
+    pub fn release_pages(&mut self) {
         self.pages.clear();
         self.page_numbers.clear();
         self.computed = 0;

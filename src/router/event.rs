@@ -151,13 +151,9 @@ pub enum RouterEvent {
         decision: Option<Box<Decision>>,
     },
     /// No judgement of this request will come: its prediction stands.
-    Expired {
-        request: RequestId,
-    },
+    Expired { request: RequestId },
     /// The request was never answered (cancelled, failed): it does not count for its promise.
-    Withdrawn {
-        request: RequestId,
-    },
+    Withdrawn { request: RequestId },
     /// The operator forgives the past of one service level: its queue and counts start again.
     Reset { sla: SlaId },
 }

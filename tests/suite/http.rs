@@ -24,14 +24,31 @@ async fn an_answer_says_who_gave_it_and_what_it_cost() {
         assert!(said["expected_joules"][model].as_f64().unwrap() > 0.0, "{said}");
     }
     let id = said["request_id"].as_str().unwrap();
-    let (status, _) = server.post("/v1/feedback", &json!({"request_id": id, "satisfied": true})).await;
+    let (status, _) = server
+        .post("/v1/feedback", &json!({"request_id": id, "satisfied": true}))
+        .await;
     assert_eq!(status, 200);
-    assert_eq!(server.post("/v1/feedback", &json!({"request_id": id, "satisfied": true})).await.0, 200);
-    assert_eq!(server.post("/v1/feedback", &json!({"request_id": id, "satisfied": false})).await.0, 409);
+    assert_eq!(
+        server
+            .post("/v1/feedback", &json!({"request_id": id, "satisfied": true}))
+            .await
+            .0,
+        200
+    );
+    assert_eq!(
+        server
+            .post("/v1/feedback", &json!({"request_id": id, "satisfied": false}))
+            .await
+            .0,
+        409
+    );
     let unknown = json!({"request_id": "req_0000000000000001", "satisfied": true});
     assert_eq!(server.post("/v1/feedback", &unknown).await.0, 404);
     let record = server.get(&format!("/v1/requests/{id}")).await;
-    assert_eq!(record["messplus"]["model"].as_str().or(record["model"].as_str()), said["model"].as_str());
+    assert_eq!(
+        record["messplus"]["model"].as_str().or(record["model"].as_str()),
+        said["model"].as_str()
+    );
     assert!(server.interrupt(), "a drained server ends well");
 }
 
@@ -44,9 +61,14 @@ async fn a_stream_carries_the_same_words_as_the_whole() {
     body["stream"] = true.into();
     body["stream_options"] = json!({"include_usage": true});
     let client = reqwest::Client::new();
-    let request = client.post(format!("{}/v1/chat/completions", server.url)).json(&body);
+    let request = client
+        .post(format!("{}/v1/chat/completions", server.url))
+        .json(&body);
     let text = request.send().await.unwrap().text().await.unwrap();
-    let mut events: Vec<&str> = text.split("\n\n").filter_map(|e| e.strip_prefix("data: ")).collect();
+    let mut events: Vec<&str> = text
+        .split("\n\n")
+        .filter_map(|e| e.strip_prefix("data: "))
+        .collect();
     assert_eq!(events.pop(), Some("[DONE]"));
     let chunks: Vec<Value> = events.iter().map(|e| serde_json::from_str(e).unwrap()).collect();
     let said: String = chunks
@@ -54,12 +76,19 @@ async fn a_stream_carries_the_same_words_as_the_whole() {
         .filter_map(|c| c["choices"][0]["delta"]["content"].as_str())
         .collect();
     assert_eq!(said, content(&whole));
-    let roles = chunks.iter().filter(|c| !c["choices"][0]["delta"]["role"].is_null()).count();
+    let roles = chunks
+        .iter()
+        .filter(|c| !c["choices"][0]["delta"]["role"].is_null())
+        .count();
     assert_eq!(roles, 1, "the role comes once");
     let usage = chunks.last().unwrap();
     assert_eq!(usage["choices"], json!([]));
     assert_eq!(usage["usage"]["total_tokens"], whole["usage"]["total_tokens"]);
-    assert!(chunks.iter().any(|c| c["messplus"]["energy"]["joules"].as_f64().is_some_and(|j| j > 0.0)));
+    assert!(chunks.iter().any(|c| {
+        c["messplus"]["energy"]["joules"]
+            .as_f64()
+            .is_some_and(|j| j > 0.0)
+    }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +111,11 @@ async fn bad_input_is_refused_in_the_wire_s_own_words_and_the_server_goes_on() {
         (chat, ask("auto", &long).to_string(), 400),
         (chat, with("messages", json!([])), 400),
         (chat, with("messages", json!("Hello")), 400),
-        (chat, with("messages", json!([{"role": "user", "content": 7}])), 400),
+        (
+            chat,
+            with("messages", json!([{"role": "user", "content": 7}])),
+            400,
+        ),
         (chat, with("temperature", json!("hot")), 400),
         (chat, with("temperature", json!(-1)), 400),
         (chat, with("top_p", json!(2)), 400),
@@ -92,15 +125,43 @@ async fn bad_input_is_refused_in_the_wire_s_own_words_and_the_server_goes_on() {
         (chat, with("stop", json!({"a": 1})), 400),
         (chat, with("seed", json!("x")), 400),
         (chat, with("messplus", json!({"sla": "nobody's"})), 400),
-        (chat, with("tools", json!([{"type": "function", "function": {"name": "f"}}])), 400),
+        (
+            chat,
+            with("tools", json!([{"type": "function", "function": {"name": "f"}}])),
+            400,
+        ),
         (chat, with("response_format", json!({"type": "json_object"})), 400),
         // No JSON has a NaN; some clients write one all the same.
-        (chat, with("temperature", json!(0)).replace("\"temperature\":0", "\"temperature\":NaN"), 400),
-        (chat, with("temperature", json!(0)).replace("\"temperature\":0", "\"temperature\":1e999"), 400),
-        ("/v1/completions", json!({"model": "demo-small", "prompt": []}).to_string(), 400),
-        ("/v1/completions", json!({"model": "demo-small", "prompt": [999_999]}).to_string(), 400),
-        ("/v1/feedback", json!({"request_id": 5, "satisfied": true}).to_string(), 400),
-        ("/v1/feedback", json!({"request_id": "req_0000000000000001", "satisfied": 2}).to_string(), 400),
+        (
+            chat,
+            with("temperature", json!(0)).replace("\"temperature\":0", "\"temperature\":NaN"),
+            400,
+        ),
+        (
+            chat,
+            with("temperature", json!(0)).replace("\"temperature\":0", "\"temperature\":1e999"),
+            400,
+        ),
+        (
+            "/v1/completions",
+            json!({"model": "demo-small", "prompt": []}).to_string(),
+            400,
+        ),
+        (
+            "/v1/completions",
+            json!({"model": "demo-small", "prompt": [999_999]}).to_string(),
+            400,
+        ),
+        (
+            "/v1/feedback",
+            json!({"request_id": 5, "satisfied": true}).to_string(),
+            400,
+        ),
+        (
+            "/v1/feedback",
+            json!({"request_id": "req_0000000000000001", "satisfied": 2}).to_string(),
+            400,
+        ),
         ("/v1/no/such/route", "{}".into(), 404),
         ("/v1/models", "{}".into(), 405),
     ];
@@ -108,13 +169,19 @@ async fn bad_input_is_refused_in_the_wire_s_own_words_and_the_server_goes_on() {
         let (status, answer) = server.post_raw(path, "application/json", body.clone()).await;
         let body: String = body.chars().take(120).collect();
         // An SLA nobody promised is a bad value of a known field wherever it stands.
-        let fits = status == expected || (body.contains("no-such-sla") || body.contains("nobody")) && status / 100 == 4;
+        let fits = status == expected
+            || (body.contains("no-such-sla") || body.contains("nobody")) && status / 100 == 4;
         assert!(fits, "{path} {body} → {status} {answer}");
         let error = &answer["error"];
-        assert!(error["message"].as_str().is_some_and(|m| !m.is_empty()), "{path} {body} → {answer}");
+        assert!(
+            error["message"].as_str().is_some_and(|m| !m.is_empty()),
+            "{path} {body} → {answer}"
+        );
         assert!(error["type"].is_string() && error.get("param").is_some() && error.get("code").is_some());
     }
-    let (status, _) = server.post_raw(chat, "text/plain", ask("auto", "Hello").to_string()).await;
+    let (status, _) = server
+        .post_raw(chat, "text/plain", ask("auto", "Hello").to_string())
+        .await;
     assert_eq!(status, 400);
     assert!(!content(&server.chat(ask("auto", "What is 2 + 2?")).await).is_empty());
 }

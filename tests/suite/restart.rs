@@ -18,15 +18,23 @@ async fn acknowledged_decisions_and_feedback_survive_a_kill_in_mid_load() {
         let (client, decided, judged, asked, url) = (&client, &decided, &judged, &asked, &server.url);
         async move {
             for (question, reference) in asked.iter().skip(start).step_by(8) {
-                let request = client.post(format!("{url}/v1/chat/completions")).json(&ask("auto", question));
-                let Ok(response) = request.send().await else { return };
-                let Ok(answer) = response.json::<Value>().await else { return };
+                let request = client
+                    .post(format!("{url}/v1/chat/completions"))
+                    .json(&ask("auto", question));
+                let Ok(response) = request.send().await else {
+                    return;
+                };
+                let Ok(answer) = response.json::<Value>().await else {
+                    return;
+                };
                 let id = answer["messplus"]["request_id"].as_str().unwrap().to_owned();
                 decided.lock().unwrap().push(id.clone());
                 let satisfied = answer["choices"][0]["message"]["content"].as_str() == Some(reference);
                 let feedback = json!({"request_id": id, "satisfied": satisfied});
                 let request = client.post(format!("{url}/v1/feedback")).json(&feedback);
-                let Ok(response) = request.send().await else { return };
+                let Ok(response) = request.send().await else {
+                    return;
+                };
                 if response.status().is_success() {
                     judged.lock().unwrap().push(id);
                 }
@@ -37,16 +45,26 @@ async fn acknowledged_decisions_and_feedback_survive_a_kill_in_mid_load() {
     let _ = tokio::time::timeout(std::time::Duration::from_millis(1500), load).await;
     server.kill();
     let (decided, judged) = (decided.into_inner().unwrap(), judged.into_inner().unwrap());
-    assert!(judged.len() > 20, "only {} were judged before the kill", judged.len());
+    assert!(
+        judged.len() > 20,
+        "only {} were judged before the kill",
+        judged.len()
+    );
 
     let server = Server::start(folder.path(), &[]);
     for id in &decided {
         let record = server.get(&format!("/v1/requests/{id}")).await;
-        assert!(record.get("error").is_none() || record["error"].is_null(), "{id} is lost: {record}");
+        assert!(
+            record.get("error").is_none() || record["error"].is_null(),
+            "{id} is lost: {record}"
+        );
     }
     for id in &judged {
         let record = server.get(&format!("/v1/requests/{id}")).await;
-        assert!(!record["feedback"].is_null(), "the feedback on {id} is lost: {record}");
+        assert!(
+            !record["feedback"].is_null(),
+            "the feedback on {id} is lost: {record}"
+        );
     }
 
     // At rest nothing is under way, so the router before a kill and after it can be compared to the last digit.
@@ -58,7 +76,12 @@ async fn acknowledged_decisions_and_feedback_survive_a_kill_in_mid_load() {
     let again = server.post("/v1/route", &ask("auto", "What is 12 + 30?")).await.1;
     let scores = |answer: &Value| -> Value {
         let said = answer.get("messplus").unwrap_or(answer);
-        json!([said["model"], said["satisfaction"], said["expected_joules"], said["queue"]])
+        json!([
+            said["model"],
+            said["satisfaction"],
+            said["expected_joules"],
+            said["queue"]
+        ])
     };
     assert_eq!(scores(&again), scores(&dry_run));
 }
@@ -67,9 +90,15 @@ async fn acknowledged_decisions_and_feedback_survive_a_kill_in_mid_load() {
 fn two_processes_on_one_data_folder_the_second_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let _first = Server::start(folder.path(), &[]);
-    let second = command(folder.path(), &[]).stderr(std::process::Stdio::piped()).output().unwrap();
+    let second = command(folder.path(), &[])
+        .stderr(std::process::Stdio::piped())
+        .output()
+        .unwrap();
     assert_eq!(second.status.code(), Some(1));
     let said = String::from_utf8(second.stderr).unwrap();
     let last = said.lines().last().unwrap();
-    assert!(last.starts_with("messplus: ") && last.contains("another"), "{said}");
+    assert!(
+        last.starts_with("messplus: ") && last.contains("another"),
+        "{said}"
+    );
 }

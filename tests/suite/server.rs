@@ -18,20 +18,38 @@ impl Server {
     pub fn start(data_dir: &Path, more: &[&str]) -> Self {
         let mut process = command(data_dir, more).stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(process.stdout.take().unwrap());
-        let listening = out.lines().map_while(Result::ok).find_map(|line| {
-            line.strip_prefix("listening on ").map(str::to_owned)
-        });
+        let listening = out
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("listening on ").map(str::to_owned));
         let url = listening.expect("the server says where it listens");
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(60))
+            .build()
+            .unwrap();
         Self { process, url, client }
     }
 
     pub async fn get(&self, path: &str) -> Value {
-        self.client.get(format!("{}{path}", self.url)).send().await.unwrap().json().await.unwrap()
+        self.client
+            .get(format!("{}{path}", self.url))
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap()
     }
 
     pub async fn text(&self, path: &str) -> String {
-        self.client.get(format!("{}{path}", self.url)).send().await.unwrap().text().await.unwrap()
+        self.client
+            .get(format!("{}{path}", self.url))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
@@ -39,9 +57,16 @@ impl Server {
     }
 
     pub async fn post_raw(&self, path: &str, media: &str, body: String) -> (u16, Value) {
-        let request = self.client.post(format!("{}{path}", self.url)).header("content-type", media).body(body);
+        let request = self
+            .client
+            .post(format!("{}{path}", self.url))
+            .header("content-type", media)
+            .body(body);
         let response = request.send().await.unwrap();
-        (response.status().as_u16(), response.json().await.unwrap_or_default())
+        (
+            response.status().as_u16(),
+            response.json().await.unwrap_or_default(),
+        )
     }
 
     /// One chat answer, which must succeed.
@@ -60,7 +85,13 @@ impl Server {
     /// As Ctrl-C does; whether the server ended well.
     pub fn interrupt(mut self) -> bool {
         let pid = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
         self.process.wait().unwrap().success()
     }
 }
@@ -75,7 +106,10 @@ impl Drop for Server {
 
 pub fn command(data_dir: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_messplus"));
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir).args(more);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(data_dir)
+        .args(more);
     command.stderr(Stdio::null());
     command
 }
