@@ -51,11 +51,7 @@ impl Batch {
     fn append_table(&mut self, pages: &[u32]) {
         if pages.len() > self.table_width {
             let (old, new) = (self.table_width, pages.len());
-            let rows = if old == 0 {
-                0
-            } else {
-                self.block_tables.len() / old
-            };
+            let rows = self.block_tables.len().checked_div(old).unwrap_or(0);
             let mut wider = Vec::with_capacity((rows + 1) * new);
             for row in self.block_tables.chunks(old.max(1)) {
                 wider.extend_from_slice(row);

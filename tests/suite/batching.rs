@@ -1,7 +1,7 @@
 //! An answer does not depend on who shares its batch.
 
 use messplus::energy::Account;
-use messplus::engine::{Engine, EngineError, EngineSettings, Event, Job, Sampling};
+use messplus::engine::{Engine, EngineError, EngineSettings, Event, Job, JobStream, Sampling};
 use messplus::units::{ModelId, RequestId};
 
 use crate::support::{answer, collect, engine, engine_with_kv, question, questions};
@@ -86,17 +86,14 @@ fn a_row_of_a_mixed_batch_is_the_row_alone() {
         },
     ] {
         let (engine, steps) = engine(settings);
-        let mut streams = Vec::new();
-        for (i, job) in jobs(&engine, COUNT).into_iter().enumerate() {
-            streams.push(engine.submit(job).unwrap());
-            if i % 16 == 15 {
-                // The rest joins late, while the first ones run.
-                std::thread::sleep(std::time::Duration::from_millis(3));
-            }
-        }
+        // Somebody decodes on every model already when the others come, and for as long as most of them run.
+        let companions: Vec<_> = (0..3).map(|m| companion(&engine, ModelId(m))).collect();
+        let jobs = jobs(&engine, COUNT);
+        let mut streams: Vec<_> = jobs.into_iter().map(|job| engine.submit(job).unwrap()).collect();
         for (stream, alone) in streams.iter_mut().zip(&alone) {
             assert_eq!(&collect(stream).unwrap().0, alone);
         }
+        drop(companions);
         let steps = steps.0.lock().unwrap();
         let mixed = |s: &&messplus::energy::StepRecord| {
             s.rows.iter().any(|r| r.prefill_tokens > 0) && s.rows.iter().any(|r| r.decode_tokens > 0)
@@ -147,28 +144,13 @@ fn scarce_pages_preempt_without_changing_an_answer() {
 #[test]
 fn a_client_that_goes_away_frees_its_row() {
     let (engine, steps) = engine(EngineSettings::default());
-    let endless = |seed| Job {
-        account: Account::Request(RequestId::fresh()),
-        model: ModelId(2),
-        prompt: question(&engine, ModelId(2), "Count from 1 to 40."),
-        max_tokens: 400,
-        sampling: Sampling {
-            temperature: 50.0,
-            seed,
-            logit_bias: ends(&engine),
-            ..Sampling::default()
-        },
-        stop: Vec::new(),
-        logprobs: None,
-    };
-    let mut stream = engine.submit(endless(1)).unwrap();
-    assert!(matches!(stream.blocking_recv(), Some(Event::Text { .. })));
+    let stream = companion(&engine, ModelId(2));
     drop(stream);
     let text = answer(
         &engine,
         Job {
             max_tokens: 3,
-            ..endless(2)
+            ..endless(&engine, ModelId(2))
         },
     );
     assert!(!text.is_empty());
@@ -188,9 +170,30 @@ fn a_client_that_goes_away_frees_its_row() {
     );
 }
 
-/// Forbids the end tokens.
-fn ends(engine: &Engine) -> Vec<(messplus::units::TokenId, f32)> {
-    engine.models()[2].end_tokens.iter().map(|t| (*t, -1e9)).collect()
+/// A job that goes on to the end of its context: it may not say an end token.
+fn endless(engine: &Engine, model: ModelId) -> Job {
+    let facts = &engine.models()[model.index()];
+    let prompt = question(engine, model, "Count from 1 to 40.");
+    Job {
+        account: Account::Request(RequestId::fresh()),
+        model,
+        max_tokens: (facts.max_context - prompt.len()) as u32,
+        prompt,
+        sampling: Sampling {
+            temperature: 50.0,
+            logit_bias: facts.end_tokens.iter().map(|t| (*t, -1e9)).collect(),
+            ..Sampling::default()
+        },
+        stop: Vec::new(),
+        logprobs: None,
+    }
+}
+
+/// An endless job that is decoding already.
+fn companion(engine: &Engine, model: ModelId) -> JobStream {
+    let mut stream = engine.submit(endless(engine, model)).unwrap();
+    assert!(matches!(stream.blocking_recv(), Some(Event::Text { .. })));
+    stream
 }
 
 #[test]

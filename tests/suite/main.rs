@@ -1,5 +1,8 @@
 //! Integration tests, one binary: each module asks one question of the whole.
 
+// A test that panics has failed, which is what it is for.
+#![allow(clippy::unwrap_used)]
+
 mod batching;
 mod http;
 mod logits;
