@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use super::{CliError, Plan, RunArgs, house};
+use super::{CliError, Plan, RunArgs, emit, house};
 use crate::config::Zoo;
 use crate::engine::ChatMessage;
 use crate::server::{Ask, Delivery, Piece, Prompt, SamplingWish, Summary, Target};
@@ -59,7 +59,7 @@ pub async fn run(args: RunArgs) -> Result<(), CliError> {
             Piece::Failed(error) => outcome = Err(failed(&error)),
         }
     }
-    println!();
+    emit("");
     desk.close().await;
     eprintln!("{}", account(&answer.model, &*outcome?));
     Ok(())

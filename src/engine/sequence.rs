@@ -212,11 +212,11 @@ impl Sequence {
 fn describe(logits: &[f32], token: TokenId, top: u8, tokenizer: &Tokenizer) -> Logprobs {
     let (logprob, best) = sampler::logprobs(logits, token, usize::from(top));
     let named = |(token, logprob): (TokenId, f32)| {
-        let text = tokenizer.text_of(token);
+        let (text, bytes) = tokenizer.piece(token);
         TokenLogprob {
             token,
-            bytes: text.clone().into_bytes(),
             text,
+            bytes,
             logprob,
         }
     };

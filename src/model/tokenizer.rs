@@ -43,9 +43,40 @@ impl Tokenizer {
         self.0.token_to_id(text).map(TokenId)
     }
 
-    /// One token's own text, special tokens included; half a character shows as `\u{FFFD}`.
-    pub fn text_of(&self, token: TokenId) -> String {
-        self.0.decode(&[token.0], false).unwrap_or_default()
+    /// One token's own text, special tokens included, and its bytes. Half a character shows as `\u{FFFD}` in the
+    /// text and as itself in the bytes.
+    pub fn piece(&self, token: TokenId) -> (String, Vec<u8>) {
+        let text = self.0.decode(&[token.0], false).unwrap_or_default();
+        let raw = if text.contains('\u{FFFD}') {
+            self.0.id_to_token(token.0)
+        } else {
+            None
+        };
+        let bytes = raw
+            .and_then(|raw| raw_bytes(&raw))
+            .unwrap_or_else(|| text.clone().into_bytes());
+        (text, bytes)
+    }
+}
+
+/// The bytes of a vocabulary entry that is no whole text: `<0xE2>` as SentencePiece writes a byte, or GPT-2's
+/// alphabet, in which every byte has a printable character of its own.
+fn raw_bytes(entry: &str) -> Option<Vec<u8>> {
+    if let Some(digits) = entry.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>')) {
+        return u8::from_str_radix(digits, 16).ok().map(|byte| vec![byte]);
+    }
+    entry.chars().map(byte_of).collect()
+}
+
+/// The byte that a character of GPT-2's alphabet stands for: printable Latin-1 stands for itself, the other 68 bytes
+/// follow from U+0100 on in rising order.
+fn byte_of(character: char) -> Option<u8> {
+    let shows_itself = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    match u32::from(character) {
+        code @ 0..=0xFF => u8::try_from(code).ok().filter(|byte| shows_itself(*byte)),
+        code => (0..=u8::MAX)
+            .filter(|byte| !shows_itself(*byte))
+            .nth(code as usize - 0x100),
     }
 }
 
@@ -96,5 +127,23 @@ impl Detokenizer {
         let text = tokenizer.0.decode(&self.held, true).unwrap_or_default();
         *self = Self::default();
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_half_characters_are_their_own() {
+        assert_eq!(raw_bytes("<0xE2>"), Some(vec![0xE2]));
+        // "é" is C3 A9; GPT-2 writes them as they stand in Latin-1, a space as U+0120 and a line end as U+010A.
+        assert_eq!(raw_bytes("Ã"), Some(vec![0xC3]));
+        assert_eq!(raw_bytes("Ġ©Ċ"), Some(vec![b' ', 0xA9, b'\n']));
+        assert_eq!(raw_bytes("東"), None);
+        let alphabet: Vec<u8> = (0x100..0x144)
+            .filter_map(|c| byte_of(char::from_u32(c)?))
+            .collect();
+        assert_eq!(alphabet.len(), 68);
     }
 }

@@ -85,6 +85,7 @@ fn logits_agree_with_transformers() {
                 }
             }
         }
+        println!("{name}: logits differ by at most {worst:.1e}");
         assert!(worst <= 1e-3, "{name}: logits differ by {worst}");
     }
 }
