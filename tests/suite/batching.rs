@@ -154,19 +154,19 @@ fn a_client_that_goes_away_frees_its_row() {
         },
     );
     assert!(!text.is_empty());
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    for _ in 0..500 {
+        if engine.occupancy()[2].running == 0 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     assert_eq!(engine.occupancy()[2].running, 0);
-    let decoded: u32 = steps
-        .0
-        .lock()
-        .unwrap()
-        .iter()
-        .flat_map(|s| &s.rows)
-        .map(|r| r.decode_tokens)
-        .sum();
+    let steps = steps.0.lock().unwrap();
+    let decoded: u32 = steps.iter().flat_map(|s| &s.rows).map(|r| r.decode_tokens).sum();
+    let whole = endless(&engine, ModelId(2)).max_tokens;
     assert!(
-        decoded < 300,
-        "{decoded} tokens were decoded for a client that had gone"
+        decoded < whole,
+        "all {whole} tokens were decoded for a client that had gone"
     );
 }
 
