@@ -74,7 +74,13 @@ async fn measure(args: &LoadArgs, stop: impl Future<Output = ()>) -> Result<Repo
         let expected = tally
             .dearest()
             .filter(|name| models.iter().any(|m| m.name == *name));
-        let model = expected.or_else(|| client::largest(&models).map(|m| m.name.clone()));
+        // By size: a small model that is rarely asked runs alone in its batch and may be expected to cost more.
+        let largest = client::largest(&models);
+        let known = largest.filter(|m| m.parameters > 0);
+        let model = known
+            .map(|m| m.name.clone())
+            .or(expected)
+            .or_else(|| largest.map(|m| m.name.clone()));
         let Some(model) = model else {
             return Err(no_models(&args.url));
         };
