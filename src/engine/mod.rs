@@ -92,7 +92,7 @@ impl Engine {
     /// Puts a job in the queue of its model's lane.
     ///
     /// # Errors
-    /// `EmptyPrompt`, `UnknownToken`, `ContextExceeded` or `KvExceeded` for what can never be served, `QueueFull`
+    /// `EmptyPrompt`, `UnknownToken` or `ContextExceeded` for what can never be served, `QueueFull`
     /// for what might be later.
     pub fn submit(&self, job: Job) -> Result<JobStream, EngineError> {
         self.check(&job)?;
