@@ -1,6 +1,5 @@
 //! `messplus check`: is the zoo file right, where would everything sit, does it fit. Loads nothing.
 
-mod inspect;
 mod meter;
 mod plan;
 #[cfg(test)]
@@ -12,7 +11,7 @@ use super::{Align, CheckArgs, CliError, emit, table};
 use crate::config::{Zoo, bytes_text};
 
 pub use meter::meter_settings;
-pub use plan::{DeviceNeed, Place, Plan};
+pub use plan::{DeviceNeed, Place, Plan, model_source};
 
 /// Runs the verb.
 pub fn check(args: CheckArgs) -> Result<(), CliError> {
@@ -39,6 +38,7 @@ fn as_tables(zoo: &Zoo, plan: &Plan, meter: &str) -> String {
         ("parameters", Right),
         ("weights", Right),
         ("KV a token", Right),
+        ("runs", Left),
         ("context", Right),
         ("KV pool", Right),
     ];
@@ -52,6 +52,7 @@ fn as_tables(zoo: &Zoo, plan: &Plan, meter: &str) -> String {
             count_text(place.parameters),
             bytes_text(place.weight_bytes),
             bytes_text(place.kv_bytes_per_token),
+            place.runs().into(),
             place.max_context.to_string(),
             bytes_text(place.kv_bytes),
         ]
@@ -93,7 +94,7 @@ fn as_json(zoo: &Zoo, plan: &Plan, meter: &str) -> String {
         json!({
             "name": model.name, "source": model.source.to_string(), "located": place.located,
             "device": place.device, "dtype": place.dtype, "stored_dtype": place.stored_dtype,
-            "parameters": place.parameters, "weight_bytes": place.weight_bytes,
+            "parameters": place.parameters, "batched": place.batched, "weight_bytes": place.weight_bytes,
             "kv_bytes_per_token": place.kv_bytes_per_token, "max_context": place.max_context,
             "kv_bytes": place.kv_bytes,
         })

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::check::model_source;
 use super::{CliError, Plan, locate, meter_settings};
 use crate::config::Zoo;
 use crate::energy::{EnergyHandle, LaneDevice, open_meters};
-use crate::engine::{Compute, Engine, EngineSettings, HostSpec, ModelSource, Precision, lane_devices};
-use crate::hub::Located;
+use crate::engine::{Compute, Engine, EngineSettings, HostSpec, Precision, lane_devices};
 use crate::router::{ModelInfo, Policy, RouterConfig, SlaConfig};
 use crate::server::{Desk, DeskSetup, Metrics, StepTap, saved_ledger};
 use crate::store::Store;
@@ -80,11 +80,7 @@ fn specs(zoo: &Zoo, plan: &Plan) -> Result<Vec<HostSpec>, CliError> {
     let spec = |(model, place): (&crate::config::Model, &super::Place)| {
         Ok(HostSpec {
             name: model.name.clone(),
-            source: match locate(zoo, model)? {
-                Located::Folder(path) => ModelSource::Folder(path),
-                Located::Gguf(path) => ModelSource::Gguf(path),
-                Located::Embedded(files) => ModelSource::Embedded(files),
-            },
+            source: model_source(locate(zoo, model)?),
             compute: Compute::Cpu,
             precision: Precision::F32,
             max_context: Some(place.max_context),

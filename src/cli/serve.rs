@@ -65,6 +65,7 @@ async fn announce(zoo: &Zoo, desk: &Desk) {
         ("device", Align::Left),
         ("dtype", Align::Left),
         ("weights", Align::Right),
+        ("runs", Align::Left),
         ("context", Align::Right),
         ("meter", Align::Left),
     ];
@@ -76,6 +77,7 @@ async fn announce(zoo: &Zoo, desk: &Desk) {
             model.device_name.clone(),
             model.dtype.clone(),
             bytes_text(model.weight_bytes),
+            if model.batched { "batched" } else { "one at a time" }.to_owned(),
             model.max_context.to_string(),
             meter.map_or_else(String::new, |m| m.source.to_string()),
         ]

@@ -67,6 +67,8 @@ pub struct ModelFacts {
     pub default_sampling: Sampling,
     pub end_tokens: Vec<TokenId>,
     pub has_chat_template: bool,
+    /// Whether its sequences run side by side; else one after the other.
+    pub batched: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -257,7 +259,7 @@ impl Opening {
         self.sink.begin_step(self.device, start);
         let loaded = model::load(&spec.source, spec.compute, spec.precision).and_then(|mut model| {
             let mut batch = Batch::default();
-            batch.push(&[TokenId(0)], 0, &[0], true);
+            batch.push(&[TokenId(0)], 0, 1, &[0], true);
             model.decoder.materialise_page(0);
             model.decoder.forward(&batch)?;
             model.decoder.release_page(0);
@@ -291,7 +293,7 @@ impl Opening {
             parameters: loaded.parameters,
             device: self.device,
             device_name: self.device_name.clone(),
-            dtype: loaded.precision.to_owned(),
+            dtype: loaded.precision.clone(),
             max_context: spec
                 .max_context
                 .map_or(loaded.max_positions, |m| m.min(loaded.max_positions)),
@@ -306,6 +308,7 @@ impl Opening {
             },
             end_tokens: loaded.end_tokens.clone(),
             has_chat_template: loaded.template.is_some(),
+            batched: loaded.batched,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The files of a model, wherever they lie: a folder on disk or bytes inside the binary.
 
 use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::ModelError;
@@ -40,6 +42,32 @@ impl Files {
                 .find(|(file, _)| *file == name)
                 .map(|(_, bytes)| Cow::Borrowed(*bytes))),
             Self::Folder(folder) => read_if_there(&folder.join(name)).map(|bytes| bytes.map(Cow::Owned)),
+        }
+    }
+
+    /// A file to read from its start, and its length in bytes.
+    pub fn open(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64), ModelError> {
+        match self {
+            Self::Embedded(_) => {
+                let bytes = self.read(name)?;
+                let length = bytes.len() as u64;
+                Ok((Box::new(std::io::Cursor::new(bytes)), length))
+            }
+            Self::Folder(folder) => {
+                let path = folder.join(name);
+                let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+                match opened {
+                    Ok((length, file)) => Ok((Box::new(file), length)),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(ModelError::MissingFile {
+                        place: self.place(),
+                        file: name.to_owned(),
+                    }),
+                    Err(error) => Err(ModelError::Unreadable {
+                        path,
+                        reason: error.to_string(),
+                    }),
+                }
+            }
         }
     }
 

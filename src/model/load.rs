@@ -2,15 +2,14 @@
 
 use std::path::PathBuf;
 
-use candle_core::{DType, Device};
-
-use super::config::{DecoderConfig, OneOrMany, SUPPORTED};
-use super::files::Files;
-use super::llama::Llama;
+use super::ModelError;
+use super::checkpoint::Checkpoint;
+use super::config::{self, DecoderConfig, SUPPORTED};
+use super::decoder::Decoder;
+use super::one_at_a_time::{self, OneAtATime};
+use super::packed::PackedDecoder;
 use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
-use super::weights::Weights;
-use super::{Batch, Logits, ModelError};
 use crate::units::TokenId;
 
 /// Where a model's files lie.
@@ -39,18 +38,6 @@ pub enum Precision {
     Bf16,
 }
 
-/// A packed forward pass over pages the caller hands out.
-pub trait Decoder: Send {
-    /// Computes the batch, writes its keys and values, returns the logits asked for.
-    /// Every page named in the batch must have been materialised.
-    fn forward(&mut self, batch: &Batch) -> Result<Logits, ModelError>;
-    /// Gives a page memory, before its first use and again after a release.
-    fn materialise_page(&mut self, page: u32);
-    /// Takes a page's memory back.
-    fn release_page(&mut self, page: u32);
-    fn bytes_per_page(&self) -> u64;
-}
-
 /// A model with all that is needed to serve it.
 pub struct LoadedModel {
     pub decoder: Box<dyn Decoder>,
@@ -62,59 +49,55 @@ pub struct LoadedModel {
     pub top_p: Option<f32>,
     pub top_k: Option<u32>,
     pub architecture: String,
-    pub precision: &'static str,
+    /// What most of its weights are held as: `f32`, `q4_k`.
+    pub precision: String,
     pub parameters: u64,
     pub weight_bytes: u64,
     pub vocabulary: usize,
     pub max_positions: usize,
+    /// Whether sequences run side by side; else one after the other.
+    pub batched: bool,
 }
 
 /// Loads a model. Everything about it is checked here; later only computing can fail.
 pub fn load(source: &ModelSource, compute: Compute, precision: Precision) -> Result<LoadedModel, ModelError> {
-    let files = match source {
-        ModelSource::Folder(path) => Files::Folder(path.clone()),
-        ModelSource::Embedded(files) => Files::Embedded(files),
-        ModelSource::Gguf(path) => {
-            return Err(ModelError::Unsupported {
-                place: path.display().to_string(),
-                reason: "it is a GGUF file".to_owned(),
-                supported: SUPPORTED,
-            });
-        }
-    };
-    let place = files.place();
-    let Compute::Cpu = compute else {
-        return Err(ModelError::Unsupported {
-            place,
-            reason: "it is to run on a CUDA device, and the decoders here compute on the CPU; set device = \"cpu\""
-                .to_owned(),
-            supported: SUPPORTED,
-        });
-    };
-    if !matches!(precision, Precision::Auto | Precision::F32) {
-        return Err(ModelError::Unsupported {
-            place,
-            reason: "f16 and bf16 are some twenty times slower than f32 on a CPU; set dtype = \"f32\""
-                .to_owned(),
-            supported: SUPPORTED,
+    let checkpoint = Checkpoint::open(source)?;
+    let place = checkpoint.place();
+    refuse_what_is_not_computed(&place, compute, precision)?;
+    let json = checkpoint.config()?;
+    let generation = Generation::read(checkpoint.generation_config()?);
+    let template = checkpoint.chat_template()?;
+    let architecture = config::architecture(&json);
+    let stored = checkpoint.stored()?;
+    if OneAtATime::knows(&architecture) {
+        let shape = one_at_a_time::Shape::parse(&place, &json)?;
+        let tokenizer = checkpoint.tokenizer(shape.vocabulary)?;
+        let end_tokens = checkpoint.end_tokens(&shape.end_tokens, &tokenizer)?;
+        let (vocabulary, max_positions) = (shape.vocabulary, shape.max_positions);
+        let decoder = OneAtATime::load(&place, &architecture, &json, shape, checkpoint.weights()?)?;
+        return Ok(LoadedModel {
+            decoder: Box::new(decoder),
+            tokenizer,
+            template,
+            end_tokens,
+            temperature: generation.temperature,
+            top_p: generation.top_p,
+            top_k: generation.top_k,
+            architecture,
+            precision: stored.held,
+            parameters: stored.parameters,
+            weight_bytes: stored.held_bytes,
+            vocabulary,
+            max_positions,
+            batched: false,
         });
     }
-    let device = Device::Cpu;
-    let config = DecoderConfig::parse(&place, &files.read("config.json")?)?;
-    let tokenizer = Tokenizer::load(&files, config.vocabulary)?;
-    let template = chat_template(&files)?;
-    let generation = Generation::read(&files)?;
-    let end_tokens = end_tokens(&config, &generation, &tokenizer, &files)?;
-    let weights = Weights::open(&files, &device, DType::F32)?;
-    let (architecture, vocabulary, max_positions) = (
-        config.architecture.clone(),
-        config.vocabulary,
-        config.max_positions,
-    );
-    let decoder = Llama::load(config, &weights, &device)?;
-    let parameters = decoder.parameters();
+    let config = DecoderConfig::parse(&place, &json)?;
+    let tokenizer = checkpoint.tokenizer(config.vocabulary)?;
+    let end_tokens = checkpoint.end_tokens(&config.end_tokens, &tokenizer)?;
+    let (vocabulary, max_positions) = (config.vocabulary, config.max_positions);
+    let decoder = PackedDecoder::load(config, &checkpoint.weights()?)?;
     Ok(LoadedModel {
-        decoder: Box::new(decoder),
         tokenizer,
         template,
         end_tokens,
@@ -122,80 +105,51 @@ pub fn load(source: &ModelSource, compute: Compute, precision: Precision) -> Res
         top_p: generation.top_p,
         top_k: generation.top_k,
         architecture,
-        precision: "f32",
-        parameters,
-        weight_bytes: parameters * size_of::<f32>() as u64,
+        precision: stored.held,
+        parameters: decoder.parameters(),
+        weight_bytes: decoder.weight_bytes(),
         vocabulary,
         max_positions,
+        batched: true,
+        decoder: Box::new(decoder),
     })
 }
 
-fn chat_template(files: &Files) -> Result<Option<ChatTemplate>, ModelError> {
-    let Some(mut config) = files.json("tokenizer_config.json")? else {
-        return Ok(None);
-    };
-    // transformers 5 writes the template beside the config.
-    if let Some(template) = files.read_optional("chat_template.jinja")? {
-        config["chat_template"] = String::from_utf8_lossy(&template).into_owned().into();
-    }
-    if config["chat_template"].is_null() {
-        return Ok(None);
-    }
-    ChatTemplate::compile(&config)
-        .map(Some)
-        .map_err(|reason| ModelError::BadFile {
-            place: files.place(),
-            file: "tokenizer_config.json".to_owned(),
-            reason,
+fn refuse_what_is_not_computed(place: &str, compute: Compute, precision: Precision) -> Result<(), ModelError> {
+    let refuse = |reason: &str| {
+        Err(ModelError::Unsupported {
+            place: place.to_owned(),
+            reason: reason.to_owned(),
+            supported: SUPPORTED,
         })
+    };
+    if compute != Compute::Cpu {
+        return refuse("it is to run on a CUDA device, and the decoders here compute on the CPU; set device = \"cpu\"");
+    }
+    if !matches!(precision, Precision::Auto | Precision::F32) {
+        return refuse("f16 and bf16 are some twenty times slower than f32 on a CPU; set dtype = \"f32\"");
+    }
+    Ok(())
 }
 
 /// What `generation_config.json` says.
 #[derive(Default)]
 struct Generation {
-    end_tokens: Vec<u32>,
     temperature: Option<f32>,
     top_p: Option<f32>,
     top_k: Option<u32>,
 }
 
 impl Generation {
-    fn read(files: &Files) -> Result<Self, ModelError> {
-        let Some(json) = files.json("generation_config.json")? else {
-            return Ok(Self::default());
-        };
+    fn read(json: Option<serde_json::Value>) -> Self {
+        let Some(json) = json else { return Self::default() };
         let number = |name: &str| json[name].as_f64().map(|n| n as f32);
         let greedy = json["do_sample"].as_bool() == Some(false) || json["do_sample"].is_null();
-        Ok(Self {
-            end_tokens: serde_json::from_value::<OneOrMany>(json["eos_token_id"].clone())
-                .map(OneOrMany::into_vec)
-                .unwrap_or_default(),
+        Self {
             // Without `do_sample` transformers decodes greedily, whatever the temperature beside it says.
             temperature: if greedy { Some(0.0) } else { number("temperature") },
             top_p: number("top_p").filter(|_| !greedy),
             top_k: json["top_k"].as_u64().map(|k| k as u32).filter(|_| !greedy),
-        })
+        }
     }
-}
-
-fn end_tokens(
-    config: &DecoderConfig,
-    generation: &Generation,
-    tokenizer: &Tokenizer,
-    files: &Files,
-) -> Result<Vec<TokenId>, ModelError> {
-    let mut ids: Vec<u32> = config
-        .end_tokens
-        .iter()
-        .chain(&generation.end_tokens)
-        .copied()
-        .collect();
-    let named = files.json("tokenizer_config.json")?.unwrap_or_default();
-    let text = named["eos_token"]
-        .as_str()
-        .or_else(|| named["eos_token"]["content"].as_str());
-    ids.extend(text.and_then(|t| tokenizer.token(t)).map(|t| t.0));
-    ids.sort_unstable();
-    ids.dedup();
-    Ok(ids.into_iter().map(TokenId).collect())
 }

@@ -2,20 +2,34 @@
 //!
 //! Nothing of candle leaves this room: a [`Batch`] of integers goes in, [`Logits`] of `f32` come out.
 
+mod activation;
 mod attention;
 mod batch;
+mod block;
+mod checkpoint;
 mod config;
+mod decoder;
+mod feed;
 mod files;
+mod gguf;
+mod inspect;
 mod kv;
-mod llama;
+mod linear;
 mod load;
+mod one_at_a_time;
+mod packed;
+mod quantised;
+mod rotary;
+mod stored;
 mod template;
 mod tokenizer;
 mod weights;
 
 pub use batch::{Batch, Logits};
 pub use kv::PAGE_TOKENS;
-pub use load::{Compute, Decoder, LoadedModel, ModelSource, Precision, load};
+pub use decoder::Decoder;
+pub use inspect::{Inspection, inspect};
+pub use load::{Compute, LoadedModel, ModelSource, Precision, load};
 pub use template::{ChatMessage, ChatTemplate};
 pub use tokenizer::{Detokenizer, Tokenizer};
 
@@ -38,6 +52,12 @@ pub enum ModelError {
         place: String,
         reason: String,
         supported: &'static str,
+    },
+    #[error("{place} has a file {file} that {reason}: fetch the model again")]
+    Damaged {
+        place: String,
+        file: String,
+        reason: String,
     },
     #[error("the weights of {place} do not fit its config.json: {reason}")]
     Weights { place: String, reason: String },

@@ -3,6 +3,7 @@
 // A test that panics has failed, which is what it is for.
 #![allow(clippy::unwrap_used)]
 
+mod architectures;
 mod batching;
 mod http;
 mod logits;

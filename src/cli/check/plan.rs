@@ -3,12 +3,9 @@
 use crate::cli::{CliError, locate};
 use crate::config::{Device, Dtype, Model, Zoo, bytes_text};
 use crate::hub::Located;
+use crate::model::{Inspection, ModelSource, inspect};
 
-use super::inspect::{Inspection, inspect};
-
-/// What the decoders of this version compute.
-const ARCHITECTURES: [&str; 1] = ["LlamaForCausalLM"];
-/// On the CPU weights, keys and values are f32 whatever the file holds: half floats are some twenty times slower there.
+/// Keys and values on the CPU are f32: half floats are some twenty times slower there.
 const CPU_BYTES: u64 = 4;
 
 /// A zoo's memory, model by model and device by device.
@@ -31,6 +28,8 @@ pub struct Place {
     /// What its file holds.
     pub stored_dtype: String,
     pub parameters: u64,
+    /// Whether its sequences run side by side.
+    pub batched: bool,
     pub weight_bytes: u64,
     pub kv_bytes_per_token: u64,
     pub max_context: usize,
@@ -38,6 +37,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// How its requests run, for tables.
+    pub fn runs(&self) -> &'static str {
+        if self.batched { "batched" } else { "one at a time" }
+    }
+
     /// `bf16 → f32` where loading widens.
     pub fn dtype_text(&self) -> String {
         if self.stored_dtype == self.dtype {
@@ -74,8 +78,11 @@ impl Plan {
         };
         for model in &zoo.models {
             let located = locate(zoo, model)?;
-            let seen = inspect(&located).map_err(|r| zoo.refuse_model(model, "source", r.problem, r.mend))?;
-            servable(zoo, model, &seen)?;
+            let seen = inspect(&model_source(located.clone())).map_err(|refusal| {
+                let problem = format!("cannot be served ({refusal})");
+                zoo.refuse_model(model, "source", problem, "name another model, or fetch this one again".into())
+            })?;
+            computable(zoo, model)?;
             let place = place(zoo, model, &located, seen)?;
             plan.book(&place);
             plan.models.push(place);
@@ -134,19 +141,20 @@ impl Plan {
     }
 }
 
-/// What the decoders will refuse is refused here too, with the line.
-fn servable(zoo: &Zoo, model: &Model, seen: &Inspection) -> Result<(), CliError> {
+/// Where the decoders find what was located.
+pub fn model_source(located: Located) -> ModelSource {
+    match located {
+        Located::Folder(path) => ModelSource::Folder(path),
+        Located::Gguf(path) => ModelSource::Gguf(path),
+        Located::Embedded(files) => ModelSource::Embedded(files),
+    }
+}
+
+/// What the lanes will refuse is refused here too, with the line.
+fn computable(zoo: &Zoo, model: &Model) -> Result<(), CliError> {
     let refuse = |key: &str, problem: String, mend: &str| {
         Err(zoo.refuse_model(model, key, problem, mend.into()).into())
     };
-    if !ARCHITECTURES.contains(&seen.architecture.as_str()) {
-        let problem = format!("is a {}, which this version cannot serve", seen.architecture);
-        return refuse(
-            "source",
-            problem,
-            &format!("name a model of architecture {}", ARCHITECTURES.join(" or ")),
-        );
-    }
     if let Device::Cuda(_) = model.device {
         let problem = format!("is {}, and this version computes on the CPU", model.device);
         return refuse("device", problem, "write cpu or auto");
@@ -189,10 +197,11 @@ fn place(zoo: &Zoo, model: &Model, located: &Located, seen: Inspection) -> Resul
             Located::Embedded(_) => "built in".into(),
         },
         device: "cpu".into(),
-        dtype: "f32".into(),
-        stored_dtype: seen.stored_dtype.to_lowercase(),
+        dtype: seen.held_dtype,
+        stored_dtype: seen.stored_dtype,
         parameters: seen.parameters,
-        weight_bytes: seen.parameters.saturating_mul(CPU_BYTES),
+        batched: seen.batched,
+        weight_bytes: seen.held_bytes,
         kv_bytes_per_token,
         max_context,
         kv_bytes,

@@ -8,7 +8,8 @@ fn folder(at: &Path, rows: u64, change: impl FnOnce(&mut serde_json::Value)) {
     fs::create_dir_all(at).unwrap();
     let mut config = json!({
         "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+        "intermediate_size": 96, "vocab_size": 100
     });
     change(&mut config);
     fs::write(at.join("config.json"), config.to_string()).unwrap();
@@ -52,12 +53,12 @@ fn what_cannot_be_served_is_refused_with_its_line() {
         (
             |c| c["architectures"] = json!(["GPT2LMHeadModel"]),
             "",
-            "`model.source` of 'a' is a GPT2LMHeadModel",
+            "its architecture is GPT2LMHeadModel",
         ),
         (
             |c| c["num_hidden_layers"] = json!("two"),
             "",
-            "without a usable num_hidden_layers",
+            "num_hidden_layers is \"two\" where a size is wanted",
         ),
         (|_| (), "device = \"cuda:0\"", "`model.device` of 'a' is cuda:0"),
         (|_| (), "dtype = \"bf16\"", "`model.dtype` of 'a' is bf16"),

@@ -1,29 +1,25 @@
-//! Tensors by name out of safetensors, one file or sharded, mapped from disk or inside the binary.
+//! Safetensors, one file or sharded, mapped from disk or inside the binary.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
 use candle_core::{DType, Device, Tensor};
 
-use super::ModelError;
-use super::files::Files;
+use crate::model::ModelError;
+use crate::model::files::Files;
 
 enum Storage {
     Mapped(MmapedSafetensors),
     Embedded(SliceSafetensors<'static>),
 }
 
-pub struct Weights {
+pub struct Safetensors {
     storage: Storage,
     place: String,
-    device: Device,
-    dtype: DType,
 }
 
-impl Weights {
-    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
-    /// Tensors are handed out on `device` as `dtype`.
-    pub fn open(files: &Files, device: &Device, dtype: DType) -> Result<Self, ModelError> {
+impl Safetensors {
+    pub fn open(files: &Files) -> Result<Self, ModelError> {
         let place = files.place();
         let wrong = |reason: String| ModelError::Weights {
             place: place.clone(),
@@ -37,7 +33,7 @@ impl Weights {
                 std::borrow::Cow::Owned(_) => unreachable!("embedded files are borrowed from the binary"),
             },
             Files::Folder(folder) => {
-                let shards = shard_names(files)?;
+                let shards = weight_files(files)?;
                 let paths: Vec<_> = shards.iter().map(|name| folder.join(name)).collect();
                 for (path, name) in paths.iter().zip(&shards) {
                     if !path.is_file() {
@@ -53,16 +49,18 @@ impl Weights {
                 Storage::Mapped(mapped.map_err(|e| wrong(e.to_string()))?)
             }
         };
-        Ok(Self {
-            storage,
-            place,
-            device: device.clone(),
-            dtype,
-        })
+        Ok(Self { storage, place })
     }
 
-    /// The tensor `name`, whose shape must be `shape`.
-    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+    pub fn contains(&self, name: &str) -> bool {
+        match &self.storage {
+            Storage::Mapped(s) => s.get(name).is_ok(),
+            Storage::Embedded(s) => s.get(name).is_ok(),
+        }
+    }
+
+    /// The tensor `name` as f32, whose shape must be `shape`.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         let wrong = |reason: String| ModelError::Weights {
             place: self.place.clone(),
             reason,
@@ -76,24 +74,33 @@ impl Weights {
             return Err(wrong(format!("{name} is {found:?} where {shape:?} is wanted")));
         }
         let loaded = match &self.storage {
-            Storage::Mapped(s) => s.load(name, &self.device),
-            Storage::Embedded(s) => s.load(name, &self.device),
+            Storage::Mapped(s) => s.load(name, &Device::Cpu),
+            Storage::Embedded(s) => s.load(name, &Device::Cpu),
         };
-        let tensor = loaded.and_then(|t| t.to_dtype(self.dtype));
+        let tensor = loaded.and_then(|t| t.to_dtype(DType::F32));
         tensor.map_err(|e| wrong(format!("{name} cannot be loaded: {e}")))
-    }
-
-    /// Several matrices of `columns` columns one above the other, so that one matmul does for all.
-    pub fn stacked(&self, parts: &[(&str, usize)], columns: usize) -> Result<Tensor, ModelError> {
-        let tensors = parts
-            .iter()
-            .map(|(name, rows)| self.get(name, &[*rows, columns]))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Tensor::cat(&tensors, 0)?)
     }
 }
 
-fn shard_names(files: &Files) -> Result<Vec<String>, ModelError> {
+impl Safetensors {
+    /// Every tensor by name, as f32.
+    pub fn all(&self) -> Result<HashMap<String, Tensor>, ModelError> {
+        let shapes: Vec<(String, Vec<usize>)> = match &self.storage {
+            Storage::Mapped(s) => s.tensors().into_iter().map(|(n, v)| (n, v.shape().to_vec())).collect(),
+            Storage::Embedded(s) => s.tensors().into_iter().map(|(n, v)| (n, v.shape().to_vec())).collect(),
+        };
+        shapes
+            .into_iter()
+            .map(|(name, shape)| {
+                let tensor = self.tensor(&name, &shape)?;
+                Ok((name, tensor))
+            })
+            .collect()
+    }
+}
+
+/// The weight files of a folder, as its index names them.
+pub fn weight_files(files: &Files) -> Result<Vec<String>, ModelError> {
     const INDEX: &str = "model.safetensors.index.json";
     let Some(index) = files.json(INDEX)? else {
         return Ok(vec!["model.safetensors".to_owned()]);

@@ -1,0 +1,65 @@
+//! What can be known of a model before its weights are loaded: configs and the heads of weight files are read.
+
+use serde_json::Value;
+
+use super::ModelError;
+use super::checkpoint::Checkpoint;
+use super::config::{self, DecoderConfig, SUPPORTED};
+use super::load::ModelSource;
+use super::one_at_a_time::{OneAtATime, Shape};
+
+/// A model's shape and size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inspection {
+    pub architecture: String,
+    pub parameters: u64,
+    /// The type most parameters are stored in: `bf16`, `q4_k`.
+    pub stored_dtype: String,
+    /// The type most of them are held in once loaded on a CPU.
+    pub held_dtype: String,
+    /// Memory of the weights once loaded on a CPU.
+    pub held_bytes: u64,
+    /// Numbers one token leaves in the cache: keys and values over all layers.
+    pub kv_values_per_token: u64,
+    pub max_positions: usize,
+    /// Whether sequences run side by side; else one after the other.
+    pub batched: bool,
+}
+
+/// Reads what there is to know without loading.
+///
+/// # Errors
+/// All that loading would refuse of the config and of the heads of the weight files.
+pub fn inspect(source: &ModelSource) -> Result<Inspection, ModelError> {
+    let checkpoint = Checkpoint::open(source)?;
+    let json: Value = checkpoint.config()?;
+    let architecture = config::architecture(&json);
+    let place = checkpoint.place();
+    let batched = !OneAtATime::knows(&architecture);
+    let (kv_values_per_token, max_positions) = if batched {
+        let config = DecoderConfig::parse(&place, &json)?;
+        let values = 2 * config.layers.len() * config.heads.kv * config.heads.dim;
+        (values, config.max_positions)
+    } else {
+        let shape = Shape::parse(&place, &json)?;
+        (shape.kv_values_per_token, shape.max_positions)
+    };
+    let stored = checkpoint.stored()?;
+    if !batched && matches!(checkpoint, Checkpoint::Gguf { .. }) {
+        return Err(ModelError::Unsupported {
+            place,
+            reason: format!("{architecture} is served from safetensors only"),
+            supported: SUPPORTED,
+        });
+    }
+    Ok(Inspection {
+        architecture,
+        parameters: stored.parameters,
+        stored_dtype: stored.commonest,
+        held_dtype: stored.held,
+        held_bytes: stored.held_bytes,
+        kv_values_per_token: kv_values_per_token as u64,
+        max_positions,
+        batched,
+    })
+}

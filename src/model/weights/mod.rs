@@ -1,0 +1,126 @@
+//! A model's tensors by their Hugging Face names, whatever file they come from.
+
+mod safetensors;
+
+use std::collections::HashMap;
+
+use candle_core::quantized::GgmlDType;
+use candle_core::{Device, Tensor};
+
+use super::ModelError;
+use super::files::Files;
+use super::gguf::GgufFile;
+use safetensors::Safetensors;
+
+pub use safetensors::weight_files;
+
+/// Tensors are handed out on the CPU; dense ones as f32.
+pub struct Weights {
+    source: Source,
+    /// What stands before every name in the file: multimodal checkpoints keep the language model deeper.
+    prefix: &'static str,
+    place: String,
+}
+
+enum Source {
+    Safetensors(Safetensors),
+    Gguf(GgufFile),
+}
+
+/// One matrix as its file holds it.
+pub enum Stored {
+    /// `[rows, columns]`, f32.
+    Dense(Tensor),
+    Blocks(Blocks),
+}
+
+/// GGML blocks of `rows` rows of `columns` numbers each.
+pub struct Blocks {
+    pub kind: GgmlDType,
+    pub bytes: Vec<u8>,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl Stored {
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Dense(tensor) => tensor.dims().first().copied().unwrap_or_default(),
+            Self::Blocks(blocks) => blocks.rows,
+        }
+    }
+}
+
+impl Weights {
+    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    pub fn of_files(files: &Files) -> Result<Self, ModelError> {
+        let source = Safetensors::open(files)?;
+        let prefix = ["", "language_model.", "model.language_model."]
+            .into_iter()
+            .find(|prefix| {
+                let inner = if *prefix == "model.language_model." { "" } else { "model." };
+                source.contains(&format!("{prefix}{inner}embed_tokens.weight"))
+            })
+            .unwrap_or_default();
+        Ok(Self {
+            source: Source::Safetensors(source),
+            prefix,
+            place: files.place(),
+        })
+    }
+
+    pub fn of_gguf(file: GgufFile, place: String) -> Self {
+        Self {
+            source: Source::Gguf(file),
+            prefix: "",
+            place,
+        }
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        match &self.source {
+            Source::Safetensors(file) => file.contains(&self.in_file(name)),
+            Source::Gguf(file) => file.contains(name),
+        }
+    }
+
+    /// The tensor `name` as f32, whose shape must be `shape`.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        match &self.source {
+            Source::Safetensors(file) => file.tensor(&self.in_file(name), shape),
+            Source::Gguf(file) => Ok(Tensor::from_vec(file.tensor(name, shape)?, shape, &Device::Cpu)?),
+        }
+    }
+
+    /// The matrix `name`, which must have `rows` rows of `columns`.
+    pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Stored, ModelError> {
+        match &self.source {
+            Source::Safetensors(file) => Ok(Stored::Dense(file.tensor(&self.in_file(name), &[rows, columns])?)),
+            Source::Gguf(file) => file.matrix(name, rows, columns),
+        }
+    }
+
+    /// Every tensor of safetensors by the name its file gives it, as f32.
+    pub fn all(&self) -> Result<HashMap<String, Tensor>, ModelError> {
+        match &self.source {
+            Source::Safetensors(file) => file.all(),
+            Source::Gguf(_) => Err(self.wrong("this architecture is served from safetensors only".to_owned())),
+        }
+    }
+
+    pub fn wrong(&self, reason: String) -> ModelError {
+        ModelError::Weights {
+            place: self.place.clone(),
+            reason,
+        }
+    }
+
+    fn in_file(&self, name: &str) -> String {
+        // `model.language_model.` already stands for `model.`, and the head beside it has no prefix.
+        match (self.prefix, name.strip_prefix("model.")) {
+            ("model.language_model.", Some(inner)) => format!("model.language_model.{inner}"),
+            ("model.language_model.", None) => name.to_owned(),
+            (prefix, _) => format!("{prefix}{name}"),
+        }
+    }
+}
