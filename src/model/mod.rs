@@ -6,6 +6,8 @@ mod attention;
 mod batch;
 mod config;
 mod files;
+#[cfg_attr(not(test), allow(dead_code, unused_imports))]
+mod gguf;
 mod kv;
 mod llama;
 mod load;
