@@ -18,15 +18,20 @@ impl Tokenizer {
             file: "tokenizer.json".to_owned(),
             reason,
         };
-        let mut inner = Inner::from_bytes(files.read("tokenizer.json")?).map_err(|e| bad(e.to_string()))?;
+        let inner = Inner::from_bytes(files.read("tokenizer.json")?).map_err(|e| bad(e.to_string()))?;
+        Self::from_built(inner, vocabulary).map_err(bad)
+    }
+
+    /// Checks that no token lies outside a vocabulary of `vocabulary`.
+    pub fn from_built(mut inner: Inner, vocabulary: usize) -> Result<Self, String> {
         // Padding and truncation are a training pipeline's settings; here they would change the prompt.
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(|e| bad(e.to_string()))?;
+        inner.with_truncation(None).map_err(|e| e.to_string())?;
         let highest = inner.get_vocab(true).into_values().max().unwrap_or(0) as usize;
         if highest >= vocabulary {
-            return Err(bad(format!(
+            return Err(format!(
                 "it has a token {highest}, but the model's vocabulary ends at {vocabulary}"
-            )));
+            ));
         }
         Ok(Self(std::sync::Arc::new(inner)))
     }
