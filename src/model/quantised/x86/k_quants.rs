@@ -1,0 +1,314 @@
+//! Formats in blocks of 256: eight parts of 32 with small integer scales, so a block's sum stays an integer.
+
+use std::arch::x86_64::*;
+
+use super::{
+    super::{
+        GROUP, Kind,
+        activations::{CHUNK, Chunk, K_SUMS},
+        multiply::Outputs,
+    },
+    STEP, Weights, dot_five_bits, dot_nibbles, high, load, load_scales, low, pairs, spread,
+};
+
+const BLOCK: usize = 256;
+const PART: usize = 32;
+
+/// Registers of weights in a part.
+const STEPS: usize = PART / STEP;
+
+/// Bytes of a register.
+const REGISTER: usize = 4 * GROUP;
+
+/// The `i32` sums of a block, for every token of a chunk.
+type Totals = [__m256i; CHUNK];
+
+/// # Safety
+///
+/// As [`super::multiply_group`], for Q4_K.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn q4_k(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
+    for b in 0..weights.blocks {
+        // SAFETY: the caller's promise: the plane has `blocks` blocks, the activations `blocks` entries a token.
+        unsafe {
+            let block = weights.main.add(b * Kind::Q4_K.main_bytes());
+            let numbers = six_bit_numbers(block.add(32));
+            let mut totals = [_mm256_setzero_si256(); CHUNK];
+            for part in 0..BLOCK / PART {
+                let scale = unsigned_scale(&numbers, part);
+                let bytes = block.add(128 + part / 2 * STEPS * REGISTER);
+                let quants = nibbles(bytes, part);
+                for (t, total) in totals[..x.tokens].iter_mut().enumerate() {
+                    let values = x.quants.as_ptr().add((b * x.tokens + t) * BLOCK + part * PART);
+                    let product = _mm256_madd_epi16(dot_nibbles(&quants, values), scale);
+                    *total = _mm256_add_epi32(*total, product);
+                }
+            }
+            raised(block, &numbers, &totals, x, b, sums);
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`super::multiply_group`], for Q5_K.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn q5_k(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
+    for b in 0..weights.blocks {
+        // SAFETY: as in `q4_k`.
+        unsafe {
+            let block = weights.main.add(b * Kind::Q5_K.main_bytes());
+            let numbers = six_bit_numbers(block.add(32));
+            let mut totals = [_mm256_setzero_si256(); CHUNK];
+            for part in 0..BLOCK / PART {
+                let scale = unsigned_scale(&numbers, part);
+                let mut quants = nibbles(block.add(384 + part / 2 * STEPS * REGISTER), part);
+                let mask = _mm256_set1_epi8((1_u8 << part) as i8);
+                for (step, quant) in quants.iter_mut().enumerate() {
+                    let bit = _mm256_and_si256(load(block.add(128 + step * REGISTER)), mask);
+                    let unset = _mm256_cmpeq_epi8(bit, _mm256_setzero_si256());
+                    *quant = _mm256_or_si256(*quant, _mm256_andnot_si256(unset, _mm256_set1_epi8(16)));
+                }
+                for (t, total) in totals[..x.tokens].iter_mut().enumerate() {
+                    let values = x.quants.as_ptr().add((b * x.tokens + t) * BLOCK + part * PART);
+                    let first = dot_five_bits(&quants[..STEPS / 2], values);
+                    let second = dot_five_bits(&quants[STEPS / 2..], values.add(PART / 2));
+                    let product =
+                        _mm256_add_epi32(_mm256_madd_epi16(first, scale), _mm256_madd_epi16(second, scale));
+                    *total = _mm256_add_epi32(*total, product);
+                }
+            }
+            raised(block, &numbers, &totals, x, b, sums);
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`super::multiply_group`], for Q6_K.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn q6_k(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
+    for b in 0..weights.blocks {
+        // SAFETY: as in `q4_k`.
+        unsafe {
+            let block = weights.main.add(b * Kind::Q6_K.main_bytes());
+            let numbers = block.add(1536);
+            let mut totals = [_mm256_setzero_si256(); CHUNK];
+            // Weights are stored 32 too high: that often the scaled sum of the activations comes off.
+            let centres: [__m256i; 8] = {
+                let mut centres = [_mm256_setzero_si256(); 8];
+                for (pair, centre) in centres.iter_mut().enumerate() {
+                    let scales = signed_pair(load(numbers.add(pair / 2 * REGISTER)), pair % 2);
+                    *centre = _mm256_slli_epi16::<5>(scales);
+                }
+                centres
+            };
+            for (t, total) in totals[..x.tokens].iter_mut().enumerate() {
+                let by_16 = x.sums.as_ptr().add((b * x.tokens + t) * K_SUMS);
+                for (pair, &centre) in centres.iter().enumerate() {
+                    let product = _mm256_madd_epi16(centre, spread(by_16.add(2 * pair)));
+                    *total = _mm256_sub_epi32(*total, product);
+                }
+            }
+            for part in 0..BLOCK / PART {
+                let quad = load(numbers.add(part / 2 * REGISTER));
+                let first_scale = signed_scale(quad, part % 2 * 2);
+                let second_scale = signed_scale(quad, part % 2 * 2 + 1);
+                let quants = six_bits(block, part);
+                for (t, total) in totals[..x.tokens].iter_mut().enumerate() {
+                    let values = x.quants.as_ptr().add((b * x.tokens + t) * BLOCK + part * PART);
+                    let first = dot_six_bits(&quants[..STEPS / 2], first_scale, values);
+                    let second = dot_six_bits(&quants[STEPS / 2..], second_scale, values.add(PART / 2));
+                    *total = _mm256_add_epi32(*total, _mm256_add_epi32(first, second));
+                }
+            }
+            let scales = load_scales(weights.side.add(b * Kind::Q6_K.side_bytes()));
+            for (t, &total) in totals[..x.tokens].iter().enumerate() {
+                let scale = _mm256_mul_ps(scales, _mm256_set1_ps(*x.scales.as_ptr().add(b * x.tokens + t)));
+                let at = sums.0.as_mut_ptr().add(t).cast::<f32>();
+                let sum = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(total), _mm256_load_ps(at));
+                _mm256_store_ps(at, sum);
+            }
+        }
+    }
+}
+
+/// Scaled sums over 16 values. Two products by 63 still add up in `i16`, four do not.
+///
+/// # Safety
+///
+/// 16 values from `x` can be read.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn dot_six_bits(weights: &[__m256i], scale: __m256i, x: *const i8) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let first = _mm256_add_epi16(pairs(weights[0], x), pairs(weights[1], x.add(STEP)));
+        let second = _mm256_add_epi16(
+            pairs(weights[2], x.add(2 * STEP)),
+            pairs(weights[3], x.add(3 * STEP)),
+        );
+        _mm256_add_epi32(_mm256_madd_epi16(first, scale), _mm256_madd_epi16(second, scale))
+    }
+}
+
+/// The nibbles of a part: even parts are the low ones of eight registers, odd parts the high ones.
+///
+/// # Safety
+///
+/// 256 bytes from `at` can be read.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn nibbles(at: *const u8, part: usize) -> [__m256i; STEPS] {
+    let mut weights = [_mm256_setzero_si256(); STEPS];
+    for (step, weight) in weights.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { load(at.add(step * REGISTER)) };
+        *weight = if part.is_multiple_of(2) {
+            low(bytes)
+        } else {
+            high(bytes)
+        };
+    }
+    weights
+}
+
+/// A part of a Q6_K block. Half a block has 64 low bytes a row, for its parts 0 and 2, then 1 and 3, and 32 bytes of
+/// the four parts' top two bits.
+///
+/// # Safety
+///
+/// The packed block can be read.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn six_bits(block: *const u8, part: usize) -> [__m256i; STEPS] {
+    let (half, quarter) = (part / 4, part % 4);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut weights = nibbles(
+            block.add((half * 2 + quarter % 2) * STEPS * REGISTER),
+            quarter / 2,
+        );
+        let top = block.add(1024 + half * STEPS * REGISTER);
+        for (step, weight) in weights.iter_mut().enumerate() {
+            let bits = load(top.add(step * REGISTER));
+            let bits = match quarter {
+                0 => _mm256_slli_epi16::<4>(bits),
+                1 => _mm256_slli_epi16::<2>(bits),
+                2 => bits,
+                _ => _mm256_srli_epi16::<2>(bits),
+            };
+            *weight = _mm256_or_si256(*weight, _mm256_and_si256(bits, _mm256_set1_epi8(48)));
+        }
+        weights
+    }
+}
+
+/// Eight scales and eight minimums of every row as bytes, four numbers a register (`layout::put_quads`).
+///
+/// # Safety
+///
+/// 96 bytes from `at` can be read.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn six_bit_numbers(at: *const u8) -> [__m256i; 4] {
+    // SAFETY: the caller's promise.
+    let (first, second, top) = unsafe { (load(at), load(at.add(REGISTER)), load(at.add(2 * REGISTER))) };
+    let mask = _mm256_set1_epi8(48);
+    let with = |nibbles: __m256i, bits: __m256i| _mm256_or_si256(nibbles, _mm256_and_si256(bits, mask));
+    [
+        with(low(first), _mm256_slli_epi16::<4>(top)),
+        with(low(second), _mm256_slli_epi16::<2>(top)),
+        with(high(first), top),
+        with(high(second), _mm256_srli_epi16::<2>(top)),
+    ]
+}
+
+/// Shuffle indices that bring bytes `first..first + 4` of each half to the low bytes of the even `i16` of the four
+/// lanes and `second..second + 4` to the odd ones; the other bytes become zero.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn to_words(first: i8, second: i8) -> __m256i {
+    let low = |row: i8| i32::from_le_bytes([(first + row) as u8, 0x80, (second + row) as u8, 0x80]);
+    _mm256_setr_epi32(low(0), low(1), low(2), low(3), low(0), low(1), low(2), low(3))
+}
+
+/// Number `part` of every row, twice, as `i16`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn unsigned_scale(numbers: &[__m256i; 4], part: usize) -> __m256i {
+    let at = (part % 4 * 4) as i8;
+    _mm256_shuffle_epi8(numbers[part / 4], to_words(at, at))
+}
+
+/// Numbers `2 pair` and `2 pair + 1` of every row's minimums, as `i16`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn unsigned_pair(numbers: &[__m256i; 4], pair: usize) -> __m256i {
+    let at = (pair % 2 * 8) as i8;
+    _mm256_shuffle_epi8(numbers[2 + pair / 2], to_words(at, at + 4))
+}
+
+/// Signed number `index` of a register of four, twice, as `i16`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn signed_scale(quad: __m256i, index: usize) -> __m256i {
+    let at = (index * 4) as i8;
+    sign_extended(_mm256_shuffle_epi8(quad, to_words(at, at)))
+}
+
+/// Signed numbers `2 pair` and `2 pair + 1` of a register of four, as `i16`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn signed_pair(quad: __m256i, pair: usize) -> __m256i {
+    let at = (pair * 8) as i8;
+    sign_extended(_mm256_shuffle_epi8(quad, to_words(at, at + 4)))
+}
+
+/// The low byte of every `i16` with its sign.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sign_extended(words: __m256i) -> __m256i {
+    _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(words))
+}
+
+/// Adds a block of Q4_K or Q5_K to the sums: its scaled total, less the minimums that meet the activations' sums.
+///
+/// # Safety
+///
+/// 32 bytes from `block` can be read, block `b` is in `x`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn raised(
+    block: *const u8,
+    numbers: &[__m256i; 4],
+    totals: &Totals,
+    x: &Chunk<'_>,
+    b: usize,
+    sums: &mut Outputs,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (scales, minimums) = (load_scales(block), load_scales(block.add(16)));
+        let pairs: [__m256i; 4] = [
+            unsigned_pair(numbers, 0),
+            unsigned_pair(numbers, 1),
+            unsigned_pair(numbers, 2),
+            unsigned_pair(numbers, 3),
+        ];
+        for (t, &total) in totals[..x.tokens].iter().enumerate() {
+            let entry = b * x.tokens + t;
+            let by_32 = x.sums.as_ptr().add(entry * K_SUMS + 16);
+            let mut lift = _mm256_madd_epi16(pairs[0], spread(by_32));
+            for (pair, &numbers) in pairs.iter().enumerate().skip(1) {
+                lift = _mm256_add_epi32(lift, _mm256_madd_epi16(numbers, spread(by_32.add(2 * pair))));
+            }
+            let own = _mm256_set1_ps(*x.scales.as_ptr().add(entry));
+            let at = sums.0.as_mut_ptr().add(t).cast::<f32>();
+            let sum = _mm256_load_ps(at);
+            let sum = _mm256_fnmadd_ps(_mm256_mul_ps(minimums, own), _mm256_cvtepi32_ps(lift), sum);
+            let sum = _mm256_fmadd_ps(_mm256_mul_ps(scales, own), _mm256_cvtepi32_ps(total), sum);
+            _mm256_store_ps(at, sum);
+        }
+    }
+}
