@@ -24,7 +24,10 @@ pub fn gated(gate_up: &Tensor, activation: Activation) -> candle_core::Result<Te
                 one_row(gate, up, out, activation);
             };
             if out.len() < PARALLEL_FROM {
-                source.chunks_exact(width).zip(out.chunks_exact_mut(inner)).for_each(row);
+                source
+                    .chunks_exact(width)
+                    .zip(out.chunks_exact_mut(inner))
+                    .for_each(row);
             } else {
                 source
                     .par_chunks_exact(width)

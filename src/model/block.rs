@@ -21,7 +21,12 @@ pub struct Norm {
 }
 
 impl Norm {
-    pub fn load(weights: &Weights, config: &DecoderConfig, name: &str, width: usize) -> Result<Self, ModelError> {
+    pub fn load(
+        weights: &Weights,
+        config: &DecoderConfig,
+        name: &str,
+        width: usize,
+    ) -> Result<Self, ModelError> {
         let weight = weights.tensor(&format!("{name}.weight"), &[width])?;
         let offset = f64::from(config.norm_offset);
         Ok(Self {
@@ -83,9 +88,15 @@ impl Block {
                 (attention("v_proj"), kv_width),
             ],
         };
-        let norm = |name: &str| Norm::load(weights, config, &format!("{layer}.{name}"), config.hidden).map(Some);
+        let norm =
+            |name: &str| Norm::load(weights, config, &format!("{layer}.{name}"), config.hidden).map(Some);
         let (before_attention, after_attention, before_feed, after_feed) = match config.norms {
-            NormPlaces::Before => (norm("input_layernorm")?, None, norm("post_attention_layernorm")?, None),
+            NormPlaces::Before => (
+                norm("input_layernorm")?,
+                None,
+                norm("post_attention_layernorm")?,
+                None,
+            ),
             NormPlaces::Around => (
                 norm("input_layernorm")?,
                 norm("post_attention_layernorm")?,
@@ -145,7 +156,13 @@ impl Block {
         rotaries: &[Rotary],
         cache: &mut KvPages,
     ) -> Result<Tensor, ModelError> {
-        let attended = self.attend(&normed(&self.before_attention, &hidden)?, index, batch, rotaries, cache)?;
+        let attended = self.attend(
+            &normed(&self.before_attention, &hidden)?,
+            index,
+            batch,
+            rotaries,
+            cache,
+        )?;
         let hidden = self.add(hidden, normed(&self.after_attention, &attended)?)?;
         let fed = self.feed.forward(&normed(&self.before_feed, &hidden)?)?;
         Ok(self.add(hidden, normed(&self.after_feed, &fed)?)?)
@@ -184,7 +201,9 @@ impl Block {
     }
 
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {
-        [&self.projection, &self.output].into_iter().chain(self.feed.linears())
+        [&self.projection, &self.output]
+            .into_iter()
+            .chain(self.feed.linears())
     }
 
     pub fn norm_parameters(&self) -> usize {

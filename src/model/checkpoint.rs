@@ -1,5 +1,6 @@
 //! One model on disk or in the binary: a Hugging Face folder, a GGUF file, or files inside the program.
 
+use candle_core::quantized::GgmlDType;
 use serde_json::Value;
 
 use super::ModelError;
@@ -53,7 +54,13 @@ impl Checkpoint {
     pub fn tokenizer(&self, vocabulary: usize) -> Result<Tokenizer, ModelError> {
         match self {
             Self::Files(files) => Tokenizer::load(files, vocabulary),
-            Self::Gguf { file, .. } => file.tokenizer(vocabulary),
+            Self::Gguf { file, place } => {
+                Tokenizer::from_built(file.tokenizer()?, vocabulary).map_err(|reason| ModelError::BadFile {
+                    place: place.clone(),
+                    file: "the tokenizer".to_owned(),
+                    reason,
+                })
+            }
         }
     }
 
@@ -102,8 +109,8 @@ impl Checkpoint {
         let mut census = Census::default();
         match self {
             Self::Gguf { file, .. } => {
-                for tensor in file.tensors() {
-                    census.add(tensor.kind, tensor.parameters, tensor.bytes);
+                for (kind, parameters, bytes) in file.tensors() {
+                    census.add(&kind_name(kind), parameters, bytes);
                 }
             }
             Self::Files(files) => {
@@ -146,5 +153,14 @@ impl Checkpoint {
             config["chat_template"] = String::from_utf8_lossy(&template).into_owned().into();
         }
         Ok(Some(config))
+    }
+}
+
+/// GGML's own name of a kind, `Q4_K`, where candle writes `Q4K`.
+fn kind_name(kind: GgmlDType) -> String {
+    let name = format!("{kind:?}");
+    match name.strip_suffix('K') {
+        Some(start) => format!("{start}_K"),
+        None => name,
     }
 }

@@ -38,7 +38,9 @@ impl Feed {
         layer: &str,
     ) -> Result<Self, ModelError> {
         match *feed {
-            FeedConfig::Dense { inner } => Gated::load(weights, config, &format!("{layer}.mlp"), inner).map(Self::Dense),
+            FeedConfig::Dense { inner } => {
+                Gated::load(weights, config, &format!("{layer}.mlp"), inner).map(Self::Dense)
+            }
             FeedConfig::Experts {
                 count,
                 used,
@@ -84,7 +86,10 @@ impl Gated {
     fn load(weights: &Weights, config: &DecoderConfig, base: &str, inner: usize) -> Result<Self, ModelError> {
         let gate_up = match config.naming {
             Naming::Fused => vec![(format!("{base}.gate_up_proj"), 2 * inner)],
-            _ => vec![(format!("{base}.gate_proj"), inner), (format!("{base}.up_proj"), inner)],
+            _ => vec![
+                (format!("{base}.gate_proj"), inner),
+                (format!("{base}.up_proj"), inner),
+            ],
         };
         let bias = config.biases.feed;
         Ok(Self {
@@ -100,7 +105,8 @@ impl Gated {
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.down.forward(&gated(&self.gate_up.forward(x)?, self.activation)?)
+        self.down
+            .forward(&gated(&self.gate_up.forward(x)?, self.activation)?)
     }
 }
 
@@ -122,7 +128,8 @@ fn experts(
         let down = weights.tensor(&stacked_down, &[count, hidden, inner])?;
         return (0..count)
             .map(|expert| {
-                let one = |all: &Tensor| Ok::<_, ModelError>(vec![Stored::Dense(all.get(expert)?.contiguous()?)]);
+                let one =
+                    |all: &Tensor| Ok::<_, ModelError>(vec![Stored::Dense(all.get(expert)?.contiguous()?)]);
                 Ok(Gated {
                     gate_up: Linear::of(one(&gate_up)?, hidden)?,
                     down: Linear::of(one(&down)?, inner)?,

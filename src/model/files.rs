@@ -58,10 +58,12 @@ impl Files {
                 let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
                 match opened {
                     Ok((length, file)) => Ok((Box::new(file), length)),
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(ModelError::MissingFile {
-                        place: self.place(),
-                        file: name.to_owned(),
-                    }),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                        Err(ModelError::MissingFile {
+                            place: self.place(),
+                            file: name.to_owned(),
+                        })
+                    }
                     Err(error) => Err(ModelError::Unreadable {
                         path,
                         reason: error.to_string(),

@@ -6,8 +6,9 @@ use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{CpuStorage, D, DType, Device, Module, Storage, Tensor};
 
 use super::ModelError;
+use super::gguf::Stored as Blocks;
 use super::quantised::{self, Kind, PackedMatrix};
-use super::weights::{Blocks, Stored, Weights};
+use super::weights::{Stored, Weights};
 
 /// One or more matrices of the same inputs whose outputs stand side by side.
 pub struct Linear {
@@ -23,7 +24,10 @@ enum Part {
     Dense(Tensor),
     Packed(Arc<PackedMatrix>),
     /// A kind our kernels lack, or a CPU for which candle's are faster.
-    Candle { matrix: QMatMul, bytes: usize },
+    Candle {
+        matrix: QMatMul,
+        bytes: usize,
+    },
 }
 
 impl Linear {
@@ -125,7 +129,10 @@ impl Linear {
     }
 
     pub fn bytes(&self) -> usize {
-        let bias = self.bias.as_ref().map_or(0, |b| b.elem_count() * size_of::<f32>());
+        let bias = self
+            .bias
+            .as_ref()
+            .map_or(0, |b| b.elem_count() * size_of::<f32>());
         let parts = self.parts.iter().map(|part| match part {
             Part::Dense(tensor) => tensor.elem_count() * tensor.dtype().size_in_bytes(),
             Part::Packed(matrix) => matrix.bytes(),
@@ -140,7 +147,7 @@ impl Part {
         match pack(&blocks) {
             Some(matrix) => Ok(Self::Packed(Arc::new(matrix))),
             None => {
-                let bytes = blocks.bytes.len();
+                let bytes = blocks.blocks.len();
                 let matrix = QMatMul::from_qtensor(quantised_tensor(blocks)?)?;
                 Ok(Self::Candle { matrix, bytes })
             }
@@ -219,13 +226,17 @@ fn flush(dense: &mut Vec<Tensor>, parts: &mut Vec<Part>) -> Result<(), ModelErro
 
 fn pack(blocks: &Blocks) -> Option<PackedMatrix> {
     let kind = match blocks.kind {
+        GgmlDType::Q4_0 => Kind::Q4_0,
+        GgmlDType::Q4_1 => Kind::Q4_1,
+        GgmlDType::Q5_0 => Kind::Q5_0,
+        GgmlDType::Q5_1 => Kind::Q5_1,
         GgmlDType::Q8_0 => Kind::Q8_0,
         GgmlDType::Q4K => Kind::Q4_K,
+        GgmlDType::Q5K => Kind::Q5_K,
         GgmlDType::Q6K => Kind::Q6_K,
-        GgmlDType::Q4_0 => Kind::Q4_0,
         _ => return None,
     };
-    PackedMatrix::pack(kind, &blocks.bytes, blocks.rows, blocks.columns)
+    PackedMatrix::pack(kind, &blocks.blocks, blocks.rows, blocks.columns)
 }
 
 /// All parts as packed matrices, if they are.
@@ -240,7 +251,7 @@ fn packed(parts: &[Part]) -> Option<Vec<&PackedMatrix>> {
 }
 
 fn quantised_tensor(blocks: Blocks) -> Result<QTensor, ModelError> {
-    let storage = QStorage::from_data(blocks.bytes.into(), &Device::Cpu, blocks.kind)?;
+    let storage = QStorage::from_data(blocks.blocks.into(), &Device::Cpu, blocks.kind)?;
     Ok(QTensor::new(storage, (blocks.rows, blocks.columns))?)
 }
 

@@ -115,7 +115,11 @@ pub fn load(source: &ModelSource, compute: Compute, precision: Precision) -> Res
     })
 }
 
-fn refuse_what_is_not_computed(place: &str, compute: Compute, precision: Precision) -> Result<(), ModelError> {
+fn refuse_what_is_not_computed(
+    place: &str,
+    compute: Compute,
+    precision: Precision,
+) -> Result<(), ModelError> {
     let refuse = |reason: &str| {
         Err(ModelError::Unsupported {
             place: place.to_owned(),
@@ -124,7 +128,9 @@ fn refuse_what_is_not_computed(place: &str, compute: Compute, precision: Precisi
         })
     };
     if compute != Compute::Cpu {
-        return refuse("it is to run on a CUDA device, and the decoders here compute on the CPU; set device = \"cpu\"");
+        return refuse(
+            "it is to run on a CUDA device, and the decoders here compute on the CPU; set device = \"cpu\"",
+        );
     }
     if !matches!(precision, Precision::Auto | Precision::F32) {
         return refuse("f16 and bf16 are some twenty times slower than f32 on a CPU; set dtype = \"f32\"");

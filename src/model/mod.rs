@@ -26,9 +26,9 @@ mod tokenizer;
 mod weights;
 
 pub use batch::{Batch, Logits};
-pub use kv::PAGE_TOKENS;
 pub use decoder::Decoder;
 pub use inspect::{Inspection, inspect};
+pub use kv::PAGE_TOKENS;
 pub use load::{Compute, LoadedModel, ModelSource, Precision, load};
 pub use template::{ChatMessage, ChatTemplate};
 pub use tokenizer::{Detokenizer, Tokenizer};

@@ -176,7 +176,10 @@ fn flattened(json: &Value) -> Value {
             flat[key] = inside.clone();
         }
     }
-    for (key, default) in [("use_cache", Value::Bool(true)), ("tie_word_embeddings", Value::Bool(false))] {
+    for (key, default) in [
+        ("use_cache", Value::Bool(true)),
+        ("tie_word_embeddings", Value::Bool(false)),
+    ] {
         if flat[key].is_null() {
             flat[key] = default;
         }

@@ -60,10 +60,15 @@ impl PackedDecoder {
 
     /// Memory of the weights as they are held.
     pub fn weight_bytes(&self) -> u64 {
-        let own_head = if self.config.tied_head { 0 } else { self.head.bytes() };
-        let blocks = self.blocks.iter().map(|b| {
-            b.norm_parameters() * size_of::<f32>() + b.linears().map(Linear::bytes).sum::<usize>()
-        });
+        let own_head = if self.config.tied_head {
+            0
+        } else {
+            self.head.bytes()
+        };
+        let blocks = self
+            .blocks
+            .iter()
+            .map(|b| b.norm_parameters() * size_of::<f32>() + b.linears().map(Linear::bytes).sum::<usize>());
         (self.embedding.bytes() + own_head + blocks.sum::<usize>()) as u64
     }
 

@@ -23,9 +23,13 @@ pub struct Rope {
 pub enum RopeScaling {
     Default,
     /// All frequencies divided by `factor`.
-    Linear { factor: f64 },
+    Linear {
+        factor: f64,
+    },
     /// The base grows with a sequence once that is longer than `max_positions`.
-    Dynamic { factor: f64 },
+    Dynamic {
+        factor: f64,
+    },
     Yarn(Yarn),
     LongRope(LongRope),
     /// Low frequencies divided by `factor`, high ones kept, those between interpolated.
@@ -121,7 +125,11 @@ impl Rope {
                     &long.short_factor
                 };
                 let wavelengths = self.wavelengths(self.base as f32);
-                divisors.iter().zip(wavelengths).map(|(d, w)| 1.0 / (d * w)).collect()
+                divisors
+                    .iter()
+                    .zip(wavelengths)
+                    .map(|(d, w)| 1.0 / (d * w))
+                    .collect()
             }
             RopeScaling::Llama3 {
                 factor,
@@ -132,7 +140,10 @@ impl Rope {
                 let (factor, original) = (*factor as f32, *original_max as f64);
                 let longest = (original / low_freq_factor) as f32;
                 let shortest = (original / high_freq_factor) as f32;
-                let (low, span) = (*low_freq_factor as f32, (high_freq_factor - low_freq_factor) as f32);
+                let (low, span) = (
+                    *low_freq_factor as f32,
+                    (high_freq_factor - low_freq_factor) as f32,
+                );
                 let scaled = |frequency: f32| {
                     let wavelength = (2.0 * PI) as f32 / frequency;
                     if wavelength < shortest {
@@ -180,9 +191,8 @@ impl Rope {
     fn yarn(&self, yarn: &Yarn) -> Vec<f32> {
         let dim = self.rotary_dim as f64;
         // The index of the pair that turns `turns` times within the original length.
-        let index_of = |turns: f64| {
-            dim * (yarn.original_max as f64 / (turns * 2.0 * PI)).ln() / (2.0 * self.base.ln())
-        };
+        let index_of =
+            |turns: f64| dim * (yarn.original_max as f64 / (turns * 2.0 * PI)).ln() / (2.0 * self.base.ln());
         let (mut low, mut high) = (index_of(yarn.beta_fast), index_of(yarn.beta_slow));
         if yarn.truncate {
             (low, high) = (low.floor(), high.ceil());
@@ -197,7 +207,10 @@ impl Rope {
             let kept = 1.0 - ((i as f32 - low) / span).clamp(0.0, 1.0);
             1.0 / (factor * wavelength) * (1.0 - kept) + 1.0 / wavelength * kept
         };
-        self.wavelengths(self.base as f32).enumerate().map(blended).collect()
+        self.wavelengths(self.base as f32)
+            .enumerate()
+            .map(blended)
+            .collect()
     }
 
     /// What cosines and sines are multiplied by.

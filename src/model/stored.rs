@@ -31,7 +31,11 @@ impl Census {
     pub fn add(&mut self, kind: &str, parameters: u64, bytes: u64) {
         let kind = kind.to_lowercase();
         // Dense weights become f32; quantised ones stay as they are.
-        let held = if kind.starts_with('q') { bytes } else { parameters.saturating_mul(4) };
+        let held = if kind.starts_with('q') {
+            bytes
+        } else {
+            parameters.saturating_mul(4)
+        };
         let entry = self.by_type.entry(kind).or_default();
         entry.0 = entry.0.saturating_add(parameters);
         entry.1 = entry.1.saturating_add(held);
@@ -70,7 +74,11 @@ impl Census {
     /// `None` for files without weights.
     pub fn result(&self) -> Option<StoredWeights> {
         let (commonest, _) = self.by_type.iter().max_by_key(|(_, (count, _))| *count)?;
-        let held = if commonest.starts_with('q') { commonest.as_str() } else { "f32" };
+        let held = if commonest.starts_with('q') {
+            commonest.as_str()
+        } else {
+            "f32"
+        };
         Some(StoredWeights {
             parameters: self.by_type.values().map(|(count, _)| count).sum(),
             commonest: commonest.clone(),

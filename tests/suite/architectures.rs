@@ -33,10 +33,9 @@ struct TensorRule {
 impl TensorRule {
     /// FNV-1a of the name, counted on by the golden ratio and finished as splitmix64 does, is uniform in [−1, 1).
     fn values(&self) -> Vec<f32> {
-        let hash = self
-            .name
-            .bytes()
-            .fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
+        let hash = self.name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3)
+        });
         let count = self.shape.iter().product::<usize>() as u64;
         (0..count)
             .map(|i| {
@@ -82,7 +81,8 @@ pub fn write_model(path: &Path, folder: &Path) {
     });
     safetensors::serialize_to_file(views, None, &folder.join("model.safetensors")).unwrap();
     std::fs::write(folder.join("config.json"), fixture.config.to_string()).unwrap();
-    let words: serde_json::Map<String, Value> = (0..vocabulary).map(|id| (format!("w{id}"), id.into())).collect();
+    let words: serde_json::Map<String, Value> =
+        (0..vocabulary).map(|id| (format!("w{id}"), id.into())).collect();
     let tokenizer = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
         "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
@@ -93,7 +93,12 @@ pub fn write_model(path: &Path, folder: &Path) {
 
 fn open(path: &Path, folder: &Path) -> LoadedModel {
     write_model(path, folder);
-    load(&ModelSource::Folder(folder.to_owned()), Compute::Cpu, Precision::Auto).unwrap()
+    load(
+        &ModelSource::Folder(folder.to_owned()),
+        Compute::Cpu,
+        Precision::Auto,
+    )
+    .unwrap()
 }
 
 fn ids(ids: &[u32]) -> Vec<TokenId> {
@@ -122,7 +127,13 @@ impl Row {
     fn push(&mut self, batch: &mut Batch, most: usize) {
         let take = (self.tokens.len() - self.computed).min(most);
         let (from, to) = (self.computed, self.computed + take);
-        batch.push(&self.tokens[from..to], from, self.prompt, &self.pages, to == self.tokens.len());
+        batch.push(
+            &self.tokens[from..to],
+            from,
+            self.prompt,
+            &self.pages,
+            to == self.tokens.len(),
+        );
         self.computed = to;
     }
 
@@ -137,7 +148,10 @@ impl Row {
 
 fn far_apart(got: &[f32], want: &[f32]) -> f32 {
     assert_eq!(got.len(), want.len());
-    got.iter().zip(want).map(|(g, w)| (g - w).abs()).fold(0.0, f32::max)
+    got.iter()
+        .zip(want)
+        .map(|(g, w)| (g - w).abs())
+        .fold(0.0, f32::max)
 }
 
 fn highest(logits: &[f32]) -> u32 {
@@ -161,7 +175,11 @@ fn logits_and_greedy_tokens_are_those_of_transformers() {
             let logits = model.decoder.forward(&batch).unwrap();
             apart = apart.max(far_apart(logits.row(0), want));
             assert!(apart < 1e-3, "{name}, step {step}: logits are off by {apart}");
-            assert_eq!(highest(logits.row(0)), fixture.greedy[step], "{name}, step {step}");
+            assert_eq!(
+                highest(logits.row(0)),
+                fixture.greedy[step],
+                "{name}, step {step}"
+            );
             row.accept(fixture.greedy[step], model.decoder.as_ref());
         }
         worst.push((name, apart));
@@ -204,7 +222,11 @@ fn a_row_alone_is_the_row_in_a_batch_in_chunks_and_with_late_company() {
             if complete {
                 let apart = far_apart(logits.row(mine), &fixture.greedy_logits[step]);
                 assert!(apart < 1e-3, "{name}, step {step}: logits are off by {apart}");
-                assert_eq!(highest(logits.row(mine)), fixture.greedy[step], "{name}, step {step}");
+                assert_eq!(
+                    highest(logits.row(mine)),
+                    fixture.greedy[step],
+                    "{name}, step {step}"
+                );
                 row.accept(fixture.greedy[step], decoder);
                 step += 1;
             }

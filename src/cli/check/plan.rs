@@ -80,7 +80,12 @@ impl Plan {
             let located = locate(zoo, model)?;
             let seen = inspect(&model_source(located.clone())).map_err(|refusal| {
                 let problem = format!("cannot be served ({refusal})");
-                zoo.refuse_model(model, "source", problem, "name another model, or fetch this one again".into())
+                zoo.refuse_model(
+                    model,
+                    "source",
+                    problem,
+                    "name another model, or fetch this one again".into(),
+                )
             })?;
             computable(zoo, model)?;
             let place = place(zoo, model, &located, seen)?;

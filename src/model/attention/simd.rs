@@ -262,7 +262,11 @@ mod avx2 {
         }
         #[inline(always)]
         fn where_less(self, a: __m256, b: __m256, then: __m256, otherwise: __m256) -> __m256 {
-            by!(_mm256_blendv_ps(otherwise, then, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)))
+            by!(_mm256_blendv_ps(
+                otherwise,
+                then,
+                _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)
+            ))
         }
         #[inline(always)]
         fn abs(self, x: __m256) -> __m256 {
@@ -270,10 +274,7 @@ mod avx2 {
         }
         #[inline(always)]
         fn with_sign(self, magnitude: __m256, sign: __m256) -> __m256 {
-            by!(_mm256_or_ps(
-                magnitude,
-                _mm256_and_ps(_mm256_set1_ps(-0.0), sign)
-            ))
+            by!(_mm256_or_ps(magnitude, _mm256_and_ps(_mm256_set1_ps(-0.0), sign)))
         }
         #[inline(always)]
         fn power_of_two(self, x: __m256) -> __m256 {

@@ -115,7 +115,9 @@ impl Family {
             Self::Gemma2 | Self::Gemma3 => {
                 let scalar = fields.number_or("query_pre_attn_scalar", 256.0)?;
                 if scalar <= 0.0 {
-                    return Err(fields.bad(format!("query_pre_attn_scalar is {scalar}, and must be positive")));
+                    return Err(
+                        fields.bad(format!("query_pre_attn_scalar is {scalar}, and must be positive"))
+                    );
                 }
                 scalar.powf(-0.5)
             }
@@ -125,7 +127,12 @@ impl Family {
     }
 
     /// Gemma's soft caps; Gemma 3 has none unless its config says so, and then on the last logits alone.
-    pub fn softcap(self, fields: &Fields, key: &str, default: Option<f64>) -> Result<Option<f32>, ModelError> {
+    pub fn softcap(
+        self,
+        fields: &Fields,
+        key: &str,
+        default: Option<f64>,
+    ) -> Result<Option<f32>, ModelError> {
         let cap = match self {
             Self::Gemma2 if !fields.has(key) => default,
             Self::Gemma2 => fields.optional_number(key)?,

@@ -63,7 +63,9 @@ impl<'a> Fields<'a> {
     }
 
     pub fn optional_size(&self, key: &str) -> Result<Option<usize>, ModelError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         match value.as_u64() {
             Some(n @ 1..=LARGEST) => Ok(Some(n as usize)),
             _ => Err(self.bad(format!("{key} is {value} where a size is wanted"))),
@@ -71,7 +73,9 @@ impl<'a> Fields<'a> {
     }
 
     pub fn optional_number(&self, key: &str) -> Result<Option<f64>, ModelError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         match value.as_f64() {
             Some(number) if number.is_finite() => Ok(Some(number)),
             _ => Err(self.bad(format!("{key} is {value} where a number is wanted"))),
@@ -83,7 +87,9 @@ impl<'a> Fields<'a> {
     }
 
     pub fn flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         match value {
             Value::Bool(flag) => Ok(Some(*flag)),
             _ => Err(self.bad(format!("{key} is {value} where true or false is wanted"))),
@@ -91,7 +97,9 @@ impl<'a> Fields<'a> {
     }
 
     pub fn text(&self, key: &str) -> Result<Option<&'a str>, ModelError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         match value.as_str() {
             Some(text) => Ok(Some(text)),
             None => Err(self.bad(format!("{key} is {value} where a name is wanted"))),
@@ -99,7 +107,9 @@ impl<'a> Fields<'a> {
     }
 
     pub fn list(&self, key: &str) -> Result<Option<&'a [Value]>, ModelError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         match value.as_array() {
             Some(list) => Ok(Some(list)),
             None => Err(self.bad(format!("{key} is {value} where a list is wanted"))),
@@ -108,7 +118,9 @@ impl<'a> Fields<'a> {
 
     /// A list of as many finite numbers as there are.
     pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>, ModelError> {
-        let Some(list) = self.list(key)? else { return Ok(None) };
+        let Some(list) = self.list(key)? else {
+            return Ok(None);
+        };
         let numbers: Option<Vec<f64>> = list
             .iter()
             .map(|v| v.as_f64().filter(|n| n.is_finite()))

@@ -52,9 +52,12 @@ fn window(fields: &Fields, family: Family) -> Result<Option<usize>, ModelError> 
     }
     // Left out is not the same as null: these classes have a default.
     let default = match family {
-        Family::Mistral | Family::Gemma2 | Family::Gemma3 | Family::Qwen2 | Family::Qwen3 | Family::Qwen3Moe => {
-            Some(4096)
-        }
+        Family::Mistral
+        | Family::Gemma2
+        | Family::Gemma3
+        | Family::Qwen2
+        | Family::Qwen3
+        | Family::Qwen3Moe => Some(4096),
         _ => None,
     };
     match fields.optional_size("sliding_window")? {
@@ -113,9 +116,11 @@ fn turning(fields: &Fields, family: Family, count: usize) -> Result<Vec<bool>, M
             .iter()
             .map(|flag| flag.as_bool().or(flag.as_u64().map(|n| n != 0)))
             .collect();
-        return turns
-            .filter(|turns| turns.len() == count)
-            .ok_or_else(|| fields.bad(format!("no_rope_layers must give 0 or 1 for each of {count} layers")));
+        return turns.filter(|turns| turns.len() == count).ok_or_else(|| {
+            fields.bad(format!(
+                "no_rope_layers must give 0 or 1 for each of {count} layers"
+            ))
+        });
     }
     let every = fields.size_or("no_rope_layer_interval", 4)?;
     Ok((0..count).map(|layer| (layer + 1) % every != 0).collect())
@@ -162,7 +167,11 @@ impl Feeds {
                 inner: expert_inner,
                 renormalise: !moe || fields.flag("norm_topk_prob")?.unwrap_or_default(),
             }),
-            sparse_step: if moe { fields.size_or("decoder_sparse_step", 1)? } else { 1 },
+            sparse_step: if moe {
+                fields.size_or("decoder_sparse_step", 1)?
+            } else {
+                1
+            },
             dense_layers: fields
                 .list("mlp_only_layers")?
                 .filter(|_| moe)
@@ -174,7 +183,8 @@ impl Feeds {
     }
 
     fn of(&self, layer: usize) -> FeedConfig {
-        let sparse = (layer + 1).is_multiple_of(self.sparse_step) && !self.dense_layers.contains(&(layer as u64));
+        let sparse =
+            (layer + 1).is_multiple_of(self.sparse_step) && !self.dense_layers.contains(&(layer as u64));
         match &self.experts {
             Some(experts) if sparse => experts.clone(),
             _ => self.dense.clone(),

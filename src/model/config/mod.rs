@@ -149,7 +149,9 @@ impl DecoderConfig {
             return Err(unsupported(format!("its architecture is {architecture}")));
         };
         if !json["quantization_config"].is_null() {
-            let method = json["quantization_config"]["quant_method"].as_str().unwrap_or("some way");
+            let method = json["quantization_config"]["quant_method"]
+                .as_str()
+                .unwrap_or("some way");
             return Err(unsupported(format!(
                 "its safetensors are quantised by {method}; use the original weights or a GGUF"
             )));
@@ -216,7 +218,9 @@ fn heads(fields: &Fields, family: Family, hidden: usize) -> Result<Heads, ModelE
     let query = fields.size("num_attention_heads")?;
     let kv = fields.size_or("num_key_value_heads", query)?;
     if !query.is_multiple_of(kv) {
-        return Err(fields.bad(format!("{query} attention heads cannot share {kv} key-value heads")));
+        return Err(fields.bad(format!(
+            "{query} attention heads cannot share {kv} key-value heads"
+        )));
     }
     let dim = match fields.optional_size("head_dim")? {
         Some(dim) => dim,

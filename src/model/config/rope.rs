@@ -24,12 +24,17 @@ pub fn read(
     head_dim: usize,
     max_positions: usize,
 ) -> Result<(Vec<Rope>, RopeKinds), ModelError> {
-    let one = |parameters: Option<Fields>, base: f64| rope(fields, family, parameters, base, head_dim, max_positions);
+    let one = |parameters: Option<Fields>, base: f64| {
+        rope(fields, family, parameters, base, head_dim, max_positions)
+    };
     let scaling = fields.inside("rope_scaling");
     let parameters = fields.inside("rope_parameters");
     let base = fields.number_or("rope_theta", family.rope_base())?;
     if family != Family::Gemma3 {
-        return Ok((vec![one(scaling.or(parameters), base)?], RopeKinds { sliding: 0, full: 0 }));
+        return Ok((
+            vec![one(scaling.or(parameters), base)?],
+            RopeKinds { sliding: 0, full: 0 },
+        ));
     }
     let nested = |kind: &str| parameters.and_then(|p| p.inside(kind));
     let local_base = fields.number_or("rope_local_base_freq", 10_000.0)?;
@@ -88,7 +93,9 @@ fn scaling(
     };
     let positive = |key: &str| match parameters.optional_number(key)? {
         Some(number) if number > 0.0 => Ok(Some(number)),
-        Some(number) => Err(fields.bad(format!("{key} of its rotary scaling is {number}, and must be positive"))),
+        Some(number) => Err(fields.bad(format!(
+            "{key} of its rotary scaling is {number}, and must be positive"
+        ))),
         None => Ok(None),
     };
     let needed = |key: &str| -> Result<f64, ModelError> {
@@ -152,7 +159,9 @@ impl Rope {
     /// The longest sequence this embedding was stretched for.
     pub fn stretched_positions(&self) -> usize {
         let stretched = match &self.scaling {
-            RopeScaling::Linear { factor } | RopeScaling::Dynamic { factor } => self.max_positions as f64 * factor,
+            RopeScaling::Linear { factor } | RopeScaling::Dynamic { factor } => {
+                self.max_positions as f64 * factor
+            }
             RopeScaling::Yarn(yarn) => yarn.original_max as f64 * yarn.factor.unwrap_or(1.0),
             _ => 0.0,
         };

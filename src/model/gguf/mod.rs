@@ -25,6 +25,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+use candle_core::quantized::GgmlDType;
+
 use super::ModelError;
 use architecture::Architecture;
 use header::{Header, Refusal};
@@ -105,6 +107,14 @@ impl GgufFile {
         vocabulary::tokenizer_config(&self.header.metadata)
     }
 
+    /// Every tensor's kind, numbers and bytes.
+    pub fn tensors(&self) -> impl Iterator<Item = (GgmlDType, u64, u64)> {
+        self.header.tensors.values().map(|tensor| {
+            let numbers = tensor.shape.iter().map(|n| *n as u64).product();
+            (tensor.kind, numbers, tensor.bytes)
+        })
+    }
+
     /// Whether the file has the tensor that transformers calls `name`.
     pub fn contains(&self, name: &str) -> bool {
         self.find(name).is_some()
@@ -138,11 +148,7 @@ impl GgufFile {
         Ok(numbers)
     }
 
-    fn read(
-        &self,
-        name: &str,
-        shape: &[usize],
-    ) -> Result<(candle_core::quantized::GgmlDType, Vec<u8>, names::Place), ModelError> {
+    fn read(&self, name: &str, shape: &[usize]) -> Result<(GgmlDType, Vec<u8>, names::Place), ModelError> {
         let wrong = |reason: String| ModelError::Weights {
             place: self.place(),
             reason,
@@ -177,12 +183,7 @@ impl GgufFile {
         Ok((rows.tensor.kind, blocks, place))
     }
 
-    fn numbers(
-        &self,
-        kind: candle_core::quantized::GgmlDType,
-        blocks: &[u8],
-        count: usize,
-    ) -> Result<Vec<f32>, ModelError> {
+    fn numbers(&self, kind: GgmlDType, blocks: &[u8], count: usize) -> Result<Vec<f32>, ModelError> {
         Ok(weights::dequantise(kind, blocks, count)?)
     }
 

@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 
 use super::ModelError;
 use super::files::Files;
-use super::gguf::GgufFile;
+use super::gguf::{GgufFile, Stored as Blocks};
 use safetensors::Safetensors;
 
 pub use safetensors::weight_files;
@@ -31,15 +31,8 @@ enum Source {
 pub enum Stored {
     /// `[rows, columns]`, f32.
     Dense(Tensor),
+    /// In the file's own quantised blocks.
     Blocks(Blocks),
-}
-
-/// GGML blocks of `rows` rows of `columns` numbers each.
-pub struct Blocks {
-    pub kind: GgmlDType,
-    pub bytes: Vec<u8>,
-    pub rows: usize,
-    pub columns: usize,
 }
 
 impl Stored {
@@ -58,7 +51,11 @@ impl Weights {
         let prefix = ["", "language_model.", "model.language_model."]
             .into_iter()
             .find(|prefix| {
-                let inner = if *prefix == "model.language_model." { "" } else { "model." };
+                let inner = if *prefix == "model.language_model." {
+                    ""
+                } else {
+                    "model."
+                };
                 source.contains(&format!("{prefix}{inner}embed_tokens.weight"))
             })
             .unwrap_or_default();
@@ -95,8 +92,18 @@ impl Weights {
     /// The matrix `name`, which must have `rows` rows of `columns`.
     pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Stored, ModelError> {
         match &self.source {
-            Source::Safetensors(file) => Ok(Stored::Dense(file.tensor(&self.in_file(name), &[rows, columns])?)),
-            Source::Gguf(file) => file.matrix(name, rows, columns),
+            Source::Safetensors(file) => {
+                Ok(Stored::Dense(file.tensor(&self.in_file(name), &[rows, columns])?))
+            }
+            Source::Gguf(file) => {
+                let blocks = file.matrix(name, rows, columns)?;
+                match blocks.kind {
+                    GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
+                        self.tensor(name, &[rows, columns]).map(Stored::Dense)
+                    }
+                    _ => Ok(Stored::Blocks(blocks)),
+                }
+            }
         }
     }
 
@@ -104,7 +111,9 @@ impl Weights {
     pub fn all(&self) -> Result<HashMap<String, Tensor>, ModelError> {
         match &self.source {
             Source::Safetensors(file) => file.all(),
-            Source::Gguf(_) => Err(self.wrong("this architecture is served from safetensors only".to_owned())),
+            Source::Gguf(_) => {
+                Err(self.wrong("this architecture is served from safetensors only".to_owned()))
+            }
         }
     }
 

@@ -86,8 +86,16 @@ impl Safetensors {
     /// Every tensor by name, as f32.
     pub fn all(&self) -> Result<HashMap<String, Tensor>, ModelError> {
         let shapes: Vec<(String, Vec<usize>)> = match &self.storage {
-            Storage::Mapped(s) => s.tensors().into_iter().map(|(n, v)| (n, v.shape().to_vec())).collect(),
-            Storage::Embedded(s) => s.tensors().into_iter().map(|(n, v)| (n, v.shape().to_vec())).collect(),
+            Storage::Mapped(s) => s
+                .tensors()
+                .into_iter()
+                .map(|(n, v)| (n, v.shape().to_vec()))
+                .collect(),
+            Storage::Embedded(s) => s
+                .tensors()
+                .into_iter()
+                .map(|(n, v)| (n, v.shape().to_vec()))
+                .collect(),
         };
         shapes
             .into_iter()
