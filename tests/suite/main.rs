@@ -5,6 +5,7 @@
 
 mod architectures;
 mod batching;
+mod damaged;
 mod http;
 mod logits;
 mod restart;
