@@ -1,2 +1,5 @@
+mod config;
 mod header;
+mod tokenizer;
+mod weights;
 mod writer;
