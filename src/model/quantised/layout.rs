@@ -50,8 +50,8 @@ impl Kind {
         }
     }
 
-    /// Bytes that a group's block has beside the others' in the group's second plane: scales that would push every
-    /// other block off its 32-byte boundary.
+    /// Bytes that a group's block has in the group's side plane: scales that would push every other block off its
+    /// 32-byte boundary.
     pub(super) const fn side_bytes(self) -> usize {
         match self {
             Self::Q4_0 | Self::Q5_0 | Self::Q8_0 | Self::Q6_K => 2 * GROUP,
@@ -59,7 +59,7 @@ impl Kind {
         }
     }
 
-    /// Bytes of a group's block in the first plane.
+    /// Bytes of a group's block in the main plane.
     pub(super) const fn main_bytes(self) -> usize {
         GROUP * self.block_bytes() - self.side_bytes()
     }
@@ -90,6 +90,11 @@ impl Kind {
             ],
         }
     }
+}
+
+/// Bytes of the side plane of a group, which comes first, up to the cache line its main plane begins on.
+pub(super) fn side_plane(kind: Kind, blocks: usize) -> usize {
+    (blocks * kind.side_bytes()).next_multiple_of(64)
 }
 
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@ pub struct PackedMatrix {
     kind: Kind,
     rows: usize,
     columns: usize,
-    /// Group by group: the first plane of its blocks, then their second plane, then padding to a cache line.
+    /// Group by group: the side plane of its blocks, then their main plane, each padded to cache lines.
     bytes: AlignedBytes,
 }
 
@@ -33,7 +33,7 @@ impl PackedMatrix {
         for (row, source) in blocks.chunks_exact(row_bytes).enumerate() {
             let start = row / GROUP * group_bytes(kind, per_row);
             let group = &mut this.bytes[start..start + group_bytes(kind, per_row)];
-            let (main, side) = group.split_at_mut(per_row * kind.main_bytes());
+            let (side, main) = group.split_at_mut(layout::side_plane(kind, per_row));
             for (b, block) in source.chunks_exact(kind.block_bytes()).enumerate() {
                 let main = &mut main[b * kind.main_bytes()..][..kind.main_bytes()];
                 let side = &mut side[b * kind.side_bytes()..][..kind.side_bytes()];
@@ -71,9 +71,9 @@ impl PackedMatrix {
         assert!(row < self.rows, "row {row} of a matrix of {}", self.rows);
         assert_eq!(out.len(), self.columns, "a row's values go where they fit");
         let kind = self.kind;
-        let (main, side) = self
+        let (side, main) = self
             .group(row / GROUP)
-            .split_at(self.blocks() * kind.main_bytes());
+            .split_at(layout::side_plane(kind, self.blocks()));
         let mut block = [0; 256];
         let block = &mut block[..kind.block_bytes()];
         for (b, values) in out.chunks_exact_mut(kind.block_columns()).enumerate() {
@@ -121,7 +121,7 @@ impl PackedMatrix {
 
 /// Bytes of eight packed rows of this many blocks.
 fn group_bytes(kind: Kind, blocks: usize) -> usize {
-    (blocks * GROUP * kind.block_bytes()).next_multiple_of(64)
+    layout::side_plane(kind, blocks) + (blocks * kind.main_bytes()).next_multiple_of(64)
 }
 
 impl fmt::Debug for PackedMatrix {

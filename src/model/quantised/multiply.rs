@@ -14,9 +14,14 @@ const TASKS_PER_THREAD: usize = 8;
 /// A matrix, the activations it multiplies with and the column of the output its rows begin at.
 pub(super) type Part<'a> = (&'a PackedMatrix, &'a Activations, usize);
 
-/// Eight outputs of every token of a chunk.
+/// What a group of rows is computed in, one entry a token of the chunk.
 #[repr(C, align(32))]
-pub(super) struct Outputs(pub(super) [[f32; GROUP]; CHUNK]);
+pub(super) struct Sums {
+    /// The outputs so far; a kernel adds to them.
+    pub(super) outputs: [[f32; GROUP]; CHUNK],
+    /// A kernel's own: the integer sums of the present block.
+    pub(super) totals: [[i32; GROUP]; CHUNK],
+}
 
 /// Products of `x`, which is `[tokens, columns]`, with several matrices of the same columns, side by side:
 /// `out` is `[tokens, parts[0].rows() + parts[1].rows() + ..]`. All of them share one parallel region.
@@ -105,6 +110,10 @@ pub(super) fn run(parts: &[Part<'_>], out: &mut [f32], stride: usize) {
 /// Computes the groups `start..end`, counted through all parts.
 fn run_groups(parts: &[Part<'_>], start: usize, end: usize, target: &Target) {
     let mut before = 0;
+    let mut sums = Sums {
+        outputs: [[0.0; GROUP]; CHUNK],
+        totals: [[0; GROUP]; CHUNK],
+    };
     for &(matrix, x, offset) in parts {
         let own = start.max(before)..end.min(before + matrix.groups());
         // Tokens outside, groups inside: a chunk's activations stay in the second-level cache while weights stream by.
@@ -112,13 +121,13 @@ fn run_groups(parts: &[Part<'_>], start: usize, end: usize, target: &Target) {
             let chunk = x.chunk(first);
             for group in own.clone() {
                 let group = group - before;
-                let mut sums = Outputs([[0.0; GROUP]; CHUNK]);
+                sums.outputs[..chunk.tokens].fill([0.0; GROUP]);
                 multiply_group(matrix, group, &chunk, &mut sums);
                 let lanes = GROUP.min(matrix.rows() - group * GROUP);
-                for (t, values) in sums.0[..chunk.tokens].iter().enumerate() {
+                for (t, values) in sums.outputs[..chunk.tokens].iter().enumerate() {
                     // SAFETY: `run` has checked that `out` reaches to the last row of the last token, and groups,
                     // parts and tokens have disjoint outputs, so no two tasks write the same place.
-                    unsafe { target.write(first + t, offset + group * GROUP, &values[..lanes]) };
+                    unsafe { target.write(first + t, offset + group * GROUP, values, lanes) };
                 }
             }
         }
@@ -127,14 +136,14 @@ fn run_groups(parts: &[Part<'_>], start: usize, end: usize, target: &Target) {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn multiply_group(matrix: &PackedMatrix, group: usize, x: &Chunk<'_>, sums: &mut Outputs) {
+fn multiply_group(matrix: &PackedMatrix, group: usize, x: &Chunk<'_>, sums: &mut Sums) {
     // SAFETY: a matrix exists only where the processor has the features (`PackedMatrix::pack`), its groups are whole,
     // and `run` has checked that the activations have its kind and its columns.
     unsafe { super::x86::multiply_group(matrix.kind(), matrix.group(group), matrix.blocks(), x, sums) };
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn multiply_group(_: &PackedMatrix, _: usize, _: &Chunk<'_>, _: &mut Outputs) {
+fn multiply_group(_: &PackedMatrix, _: usize, _: &Chunk<'_>, _: &mut Sums) {
     unreachable!("no matrix is packed where there are no kernels")
 }
 
@@ -148,14 +157,20 @@ struct Target {
 unsafe impl Sync for Target {}
 
 impl Target {
+    /// Writes the first `lanes` of the values.
+    ///
     /// # Safety
     ///
     /// The places are inside the output and nobody else reads or writes them meanwhile.
-    unsafe fn write(&self, token: usize, column: usize, values: &[f32]) {
-        // SAFETY: the caller's promise.
+    unsafe fn write(&self, token: usize, column: usize, values: &[f32; GROUP], lanes: usize) {
+        // SAFETY: the caller's promise, and `lanes` is at most `GROUP`.
         unsafe {
             let at = self.first.add(token * self.stride + column);
-            std::ptr::copy_nonoverlapping(values.as_ptr(), at, values.len());
+            if lanes == GROUP {
+                at.cast::<[f32; GROUP]>().write_unaligned(*values);
+            } else {
+                std::ptr::copy_nonoverlapping(values.as_ptr(), at, lanes);
+            }
         }
     }
 }

@@ -5,8 +5,8 @@ use std::arch::x86_64::*;
 use super::{
     super::{
         GROUP, Kind,
-        activations::{CHUNK, Chunk, K_SUMS},
-        multiply::Outputs,
+        activations::{Chunk, K_SUMS},
+        multiply::Sums,
     },
     STEP, Weights, dot_five_bits, dot_nibbles, high, load, load_scales, low, pairs, spread,
 };
@@ -20,31 +20,29 @@ const STEPS: usize = PART / STEP;
 /// Bytes of a register.
 const REGISTER: usize = 4 * GROUP;
 
-/// The `i32` sums of a block, for every token of a chunk.
-type Totals = [__m256i; CHUNK];
-
 /// # Safety
 ///
 /// As [`super::multiply_group`], for Q4_K.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn q4_k(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
+pub(super) unsafe fn q4_k(weights: Weights, x: &Chunk<'_>, sums: &mut Sums) {
     for b in 0..weights.blocks {
+        weights.prefetch::<{ Kind::Q4_K.block_bytes() }>(b);
         // SAFETY: the caller's promise: the plane has `blocks` blocks, the activations `blocks` entries a token.
         unsafe {
             let block = weights.main.add(b * Kind::Q4_K.main_bytes());
             let numbers = six_bit_numbers(block.add(32));
-            let mut totals = [_mm256_setzero_si256(); CHUNK];
+            sums.totals[..x.tokens].fill([0; GROUP]);
             for part in 0..BLOCK / PART {
                 let scale = unsigned_scale(&numbers, part);
                 let bytes = block.add(128 + part / 2 * STEPS * REGISTER);
                 let quants = nibbles(bytes, part);
-                for (t, total) in totals[..x.tokens].iter_mut().enumerate() {
+                for t in 0..x.tokens {
                     let values = x.quants.as_ptr().add((b * x.tokens + t) * BLOCK + part * PART);
                     let product = _mm256_madd_epi16(dot_nibbles(&quants, values), scale);
-                    *total = _mm256_add_epi32(*total, product);
+                    store_total(sums, t, _mm256_add_epi32(total(sums, t), product));
                 }
             }
-            raised(block, &numbers, &totals, x, b, sums);
+            raised(block, &numbers, x, b, sums);
         }
     }
 }
@@ -53,13 +51,14 @@ pub(super) unsafe fn q4_k(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
 ///
 /// As [`super::multiply_group`], for Q5_K.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn q5_k(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
+pub(super) unsafe fn q5_k(weights: Weights, x: &Chunk<'_>, sums: &mut Sums) {
     for b in 0..weights.blocks {
+        weights.prefetch::<{ Kind::Q5_K.block_bytes() }>(b);
         // SAFETY: as in `q4_k`.
         unsafe {
             let block = weights.main.add(b * Kind::Q5_K.main_bytes());
             let numbers = six_bit_numbers(block.add(32));
-            let mut totals = [_mm256_setzero_si256(); CHUNK];
+            sums.totals[..x.tokens].fill([0; GROUP]);
             for part in 0..BLOCK / PART {
                 let scale = unsigned_scale(&numbers, part);
                 let mut quants = nibbles(block.add(384 + part / 2 * STEPS * REGISTER), part);
@@ -69,16 +68,16 @@ pub(super) unsafe fn q5_k(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
                     let unset = _mm256_cmpeq_epi8(bit, _mm256_setzero_si256());
                     *quant = _mm256_or_si256(*quant, _mm256_andnot_si256(unset, _mm256_set1_epi8(16)));
                 }
-                for (t, total) in totals[..x.tokens].iter_mut().enumerate() {
+                for t in 0..x.tokens {
                     let values = x.quants.as_ptr().add((b * x.tokens + t) * BLOCK + part * PART);
                     let first = dot_five_bits(&quants[..STEPS / 2], values);
                     let second = dot_five_bits(&quants[STEPS / 2..], values.add(PART / 2));
                     let product =
                         _mm256_add_epi32(_mm256_madd_epi16(first, scale), _mm256_madd_epi16(second, scale));
-                    *total = _mm256_add_epi32(*total, product);
+                    store_total(sums, t, _mm256_add_epi32(total(sums, t), product));
                 }
             }
-            raised(block, &numbers, &totals, x, b, sums);
+            raised(block, &numbers, x, b, sums);
         }
     }
 }
@@ -87,13 +86,14 @@ pub(super) unsafe fn q5_k(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
 ///
 /// As [`super::multiply_group`], for Q6_K.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn q6_k(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
+pub(super) unsafe fn q6_k(weights: Weights, x: &Chunk<'_>, sums: &mut Sums) {
     for b in 0..weights.blocks {
+        weights.prefetch::<{ Kind::Q6_K.block_bytes() }>(b);
         // SAFETY: as in `q4_k`.
         unsafe {
             let block = weights.main.add(b * Kind::Q6_K.main_bytes());
             let numbers = block.add(1536);
-            let mut totals = [_mm256_setzero_si256(); CHUNK];
+            sums.totals[..x.tokens].fill([0; GROUP]);
             // Weights are stored 32 too high: that often the scaled sum of the activations comes off.
             let centres: [__m256i; 8] = {
                 let mut centres = [_mm256_setzero_si256(); 8];
@@ -103,11 +103,11 @@ pub(super) unsafe fn q6_k(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
                 }
                 centres
             };
-            for (t, total) in totals[..x.tokens].iter_mut().enumerate() {
+            for t in 0..x.tokens {
                 let by_16 = x.sums.as_ptr().add((b * x.tokens + t) * K_SUMS);
                 for (pair, &centre) in centres.iter().enumerate() {
                     let product = _mm256_madd_epi16(centre, spread(by_16.add(2 * pair)));
-                    *total = _mm256_sub_epi32(*total, product);
+                    store_total(sums, t, _mm256_sub_epi32(total(sums, t), product));
                 }
             }
             for part in 0..BLOCK / PART {
@@ -115,22 +115,46 @@ pub(super) unsafe fn q6_k(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
                 let first_scale = signed_scale(quad, part % 2 * 2);
                 let second_scale = signed_scale(quad, part % 2 * 2 + 1);
                 let quants = six_bits(block, part);
-                for (t, total) in totals[..x.tokens].iter_mut().enumerate() {
+                for t in 0..x.tokens {
                     let values = x.quants.as_ptr().add((b * x.tokens + t) * BLOCK + part * PART);
                     let first = dot_six_bits(&quants[..STEPS / 2], first_scale, values);
                     let second = dot_six_bits(&quants[STEPS / 2..], second_scale, values.add(PART / 2));
-                    *total = _mm256_add_epi32(*total, _mm256_add_epi32(first, second));
+                    store_total(
+                        sums,
+                        t,
+                        _mm256_add_epi32(total(sums, t), _mm256_add_epi32(first, second)),
+                    );
                 }
             }
             let scales = load_scales(weights.side.add(b * Kind::Q6_K.side_bytes()));
-            for (t, &total) in totals[..x.tokens].iter().enumerate() {
+            for t in 0..x.tokens {
                 let scale = _mm256_mul_ps(scales, _mm256_set1_ps(*x.scales.as_ptr().add(b * x.tokens + t)));
-                let at = sums.0.as_mut_ptr().add(t).cast::<f32>();
-                let sum = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(total), _mm256_load_ps(at));
+                let at = sums.outputs.as_mut_ptr().add(t).cast::<f32>();
+                let sum = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(total(sums, t)), _mm256_load_ps(at));
                 _mm256_store_ps(at, sum);
             }
         }
     }
+}
+
+/// # Safety
+///
+/// `token` is less than [`super::super::activations::CHUNK`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn total(sums: &Sums, token: usize) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe { load(sums.totals.as_ptr().add(token).cast()) }
+}
+
+/// # Safety
+///
+/// As [`total`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn store_total(sums: &mut Sums, token: usize, total: __m256i) {
+    // SAFETY: the caller's promise.
+    unsafe { _mm256_storeu_si256(sums.totals.as_mut_ptr().add(token).cast(), total) }
 }
 
 /// Scaled sums over 16 values. Two products by 63 still add up in `i16`, four do not.
@@ -279,14 +303,7 @@ fn sign_extended(words: __m256i) -> __m256i {
 /// 32 bytes from `block` can be read, block `b` is in `x`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn raised(
-    block: *const u8,
-    numbers: &[__m256i; 4],
-    totals: &Totals,
-    x: &Chunk<'_>,
-    b: usize,
-    sums: &mut Outputs,
-) {
+unsafe fn raised(block: *const u8, numbers: &[__m256i; 4], x: &Chunk<'_>, b: usize, sums: &mut Sums) {
     // SAFETY: the caller's promise.
     unsafe {
         let (scales, minimums) = (load_scales(block), load_scales(block.add(16)));
@@ -296,7 +313,7 @@ unsafe fn raised(
             unsigned_pair(numbers, 2),
             unsigned_pair(numbers, 3),
         ];
-        for (t, &total) in totals[..x.tokens].iter().enumerate() {
+        for t in 0..x.tokens {
             let entry = b * x.tokens + t;
             let by_32 = x.sums.as_ptr().add(entry * K_SUMS + 16);
             let mut lift = _mm256_madd_epi16(pairs[0], spread(by_32));
@@ -304,10 +321,14 @@ unsafe fn raised(
                 lift = _mm256_add_epi32(lift, _mm256_madd_epi16(numbers, spread(by_32.add(2 * pair))));
             }
             let own = _mm256_set1_ps(*x.scales.as_ptr().add(entry));
-            let at = sums.0.as_mut_ptr().add(t).cast::<f32>();
+            let at = sums.outputs.as_mut_ptr().add(t).cast::<f32>();
             let sum = _mm256_load_ps(at);
             let sum = _mm256_fnmadd_ps(_mm256_mul_ps(minimums, own), _mm256_cvtepi32_ps(lift), sum);
-            let sum = _mm256_fmadd_ps(_mm256_mul_ps(scales, own), _mm256_cvtepi32_ps(total), sum);
+            let sum = _mm256_fmadd_ps(
+                _mm256_mul_ps(scales, own),
+                _mm256_cvtepi32_ps(total(sums, t)),
+                sum,
+            );
             _mm256_store_ps(at, sum);
         }
     }

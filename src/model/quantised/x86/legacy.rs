@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::{
-    super::{GROUP, Kind, activations::Chunk, multiply::Outputs},
+    super::{GROUP, Kind, activations::Chunk, multiply::Sums},
     STEP, Weights, dot_five_bits, dot_nibbles, high, load, load_scales, low, spread, widen,
 };
 
@@ -16,8 +16,9 @@ const STEPS: usize = BLOCK / STEP;
 ///
 /// As [`super::multiply_group`], for Q8_0.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn q8_0(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
+pub(super) unsafe fn q8_0(weights: Weights, x: &Chunk<'_>, sums: &mut Sums) {
     for b in 0..weights.blocks {
+        weights.prefetch::<{ Kind::Q8_0.block_bytes() }>(b);
         // SAFETY: the caller's promise: the planes have `blocks` blocks, the activations `blocks` entries a token.
         unsafe {
             let scales = load_scales(weights.side.add(b * Kind::Q8_0.side_bytes()));
@@ -55,7 +56,7 @@ unsafe fn q8_0_tile<const TOKENS: usize>(
     x: &Chunk<'_>,
     b: usize,
     t: usize,
-    sums: &mut Outputs,
+    sums: &mut Sums,
 ) {
     let entry = b * x.tokens + t;
     let mut products = [_mm256_setzero_si256(); TOKENS];
@@ -86,10 +87,10 @@ unsafe fn q8_0_tile<const TOKENS: usize>(
 /// `token` is less than the outputs' tokens.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn accumulate(sums: &mut Outputs, token: usize, scale: __m256, product: __m256) {
+unsafe fn accumulate(sums: &mut Sums, token: usize, scale: __m256, product: __m256) {
     // SAFETY: the caller's promise.
     unsafe {
-        let at = sums.0.as_mut_ptr().add(token).cast::<f32>();
+        let at = sums.outputs.as_mut_ptr().add(token).cast::<f32>();
         _mm256_store_ps(at, _mm256_fmadd_ps(scale, product, _mm256_load_ps(at)));
     }
 }
@@ -98,8 +99,9 @@ unsafe fn accumulate(sums: &mut Outputs, token: usize, scale: __m256, product: _
 ///
 /// As [`super::multiply_group`], for Q4_0.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn q4_0(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
+pub(super) unsafe fn q4_0(weights: Weights, x: &Chunk<'_>, sums: &mut Sums) {
     for b in 0..weights.blocks {
+        weights.prefetch::<{ Kind::Q4_0.block_bytes() }>(b);
         // SAFETY: the caller's promise: the planes have `blocks` blocks, the activations `blocks` entries a token.
         unsafe {
             let scales = load_scales(weights.side.add(b * Kind::Q4_0.side_bytes()));
@@ -117,8 +119,9 @@ pub(super) unsafe fn q4_0(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
 ///
 /// As [`super::multiply_group`], for Q4_1.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn q4_1(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
+pub(super) unsafe fn q4_1(weights: Weights, x: &Chunk<'_>, sums: &mut Sums) {
     for b in 0..weights.blocks {
+        weights.prefetch::<{ Kind::Q4_1.block_bytes() }>(b);
         // SAFETY: as in `q4_0`.
         unsafe {
             let block = weights.main.add(b * Kind::Q4_1.main_bytes());
@@ -137,8 +140,9 @@ pub(super) unsafe fn q4_1(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
 ///
 /// As [`super::multiply_group`], for Q5_0.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn q5_0(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
+pub(super) unsafe fn q5_0(weights: Weights, x: &Chunk<'_>, sums: &mut Sums) {
     for b in 0..weights.blocks {
+        weights.prefetch::<{ Kind::Q5_0.block_bytes() }>(b);
         // SAFETY: as in `q4_0`.
         unsafe {
             let scales = load_scales(weights.side.add(b * Kind::Q5_0.side_bytes()));
@@ -157,8 +161,9 @@ pub(super) unsafe fn q5_0(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
 ///
 /// As [`super::multiply_group`], for Q5_1.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn q5_1(weights: Weights, x: &Chunk<'_>, sums: &mut Outputs) {
+pub(super) unsafe fn q5_1(weights: Weights, x: &Chunk<'_>, sums: &mut Sums) {
     for b in 0..weights.blocks {
+        weights.prefetch::<{ Kind::Q5_1.block_bytes() }>(b);
         // SAFETY: as in `q4_0`.
         unsafe {
             let block = weights.main.add(b * Kind::Q5_1.main_bytes());
@@ -240,7 +245,7 @@ unsafe fn centred(
     x: &Chunk<'_>,
     entry: usize,
     token: usize,
-    sums: &mut Outputs,
+    sums: &mut Sums,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -265,7 +270,7 @@ unsafe fn raised(
     x: &Chunk<'_>,
     entry: usize,
     token: usize,
-    sums: &mut Outputs,
+    sums: &mut Sums,
 ) {
     // SAFETY: the caller's promise.
     unsafe {

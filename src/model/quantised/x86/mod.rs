@@ -6,7 +6,7 @@ mod quantise;
 
 use std::arch::x86_64::*;
 
-use super::{GROUP, Kind, activations::Chunk, multiply::Outputs};
+use super::{GROUP, Kind, activations::Chunk, layout::side_plane, multiply::Sums};
 
 pub(super) use quantise::quantise_block;
 
@@ -16,14 +16,8 @@ pub(super) use quantise::quantise_block;
 ///
 /// The processor has AVX2, FMA and F16C; `group` is a packed group of `blocks` blocks of this kind; `x` is of the
 /// kind's activations and has as many blocks a token.
-pub(super) unsafe fn multiply_group(
-    kind: Kind,
-    group: &[u8],
-    blocks: usize,
-    x: &Chunk<'_>,
-    sums: &mut Outputs,
-) {
-    let (main, side) = group.split_at(blocks * kind.main_bytes());
+pub(super) unsafe fn multiply_group(kind: Kind, group: &[u8], blocks: usize, x: &Chunk<'_>, sums: &mut Sums) {
+    let (side, main) = group.split_at(side_plane(kind, blocks));
     let weights = Weights {
         main: main.as_ptr(),
         side: side.as_ptr(),
@@ -50,6 +44,22 @@ struct Weights {
     main: *const u8,
     side: *const u8,
     blocks: usize,
+}
+
+/// How far ahead of the products weights are asked from memory. A product with one token is done before the
+/// hardware has noticed the run, and that starts anew with every page.
+const AHEAD: usize = 4096;
+
+impl Weights {
+    /// Asks for what is [`AHEAD`] of block `b`. Groups lie one after another, so the end of one asks for the next.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn prefetch<const BLOCK_BYTES: usize>(&self, b: usize) {
+        let start = self.side.wrapping_add(b * GROUP * BLOCK_BYTES + AHEAD);
+        for line in (0..GROUP * BLOCK_BYTES).step_by(64) {
+            _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast());
+        }
+    }
 }
 
 /// Values of a block of activations that a register of weights meets at once: four bytes in each row's lane.
