@@ -49,6 +49,20 @@ pub trait Decoder: Send {
     /// Takes a page's memory back.
     fn release_page(&mut self, page: u32);
     fn bytes_per_page(&self) -> u64;
+    /// Sequences a batch may have; `None` is no limit.
+    fn max_rows(&self) -> Option<usize> {
+        None
+    }
+    /// Whether a prompt must come in one step, from position 0 on. Its keys and values lie in no pages then, so no
+    /// two sequences share any.
+    fn whole_prompts(&self) -> bool {
+        false
+    }
+    /// What the keys of a prompt of that many tokens depend on beside its tokens. Only sequences with the same salt
+    /// share pages.
+    fn cache_salt(&self, _prompt_tokens: usize) -> u64 {
+        0
+    }
 }
 
 /// A model with all that is needed to serve it.
