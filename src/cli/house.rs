@@ -42,6 +42,7 @@ pub async fn open(zoo: &Zoo, plan: &Plan, data_dir: &Path) -> Result<Desk, CliEr
     let tap = Arc::new(StepTap::new(energy.clone(), metrics.clone()));
     let engine_settings = EngineSettings {
         max_queue: zoo.server.max_queue,
+        prefix_cache: zoo.server.prefix_cache,
         ..EngineSettings::default()
     };
     let loading = tokio::task::spawn_blocking(move || Engine::start(&specs, engine_settings, clock, tap));

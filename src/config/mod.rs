@@ -60,6 +60,8 @@ pub struct Server {
     pub api_keys_file: Option<PathBuf>,
     /// Requests that may wait; one more is answered 429.
     pub max_queue: usize,
+    /// Keep keys and values for prompts that begin alike, as long as their memory is not wanted.
+    pub prefix_cache: bool,
 }
 
 impl Default for Server {
@@ -68,6 +70,7 @@ impl Default for Server {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
             api_keys_file: None,
             max_queue: 256,
+            prefix_cache: true,
         }
     }
 }

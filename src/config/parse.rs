@@ -49,6 +49,7 @@ fn read_server(mut section: Section<'_>, folder: &Path) -> Result<Server, Config
     let listen = section.get("listen");
     let api_keys_file = section.get("api_keys_file");
     let max_queue = section.get("max_queue");
+    let prefix_cache = section.get("prefix_cache");
     section.finish()?;
     if let Some(value) = api_keys_file {
         let path = folder.join(value.string()?);
@@ -61,6 +62,9 @@ fn read_server(mut section: Section<'_>, folder: &Path) -> Result<Server, Config
     }
     if let Some(value) = max_queue {
         server.max_queue = value.count(MOST_QUEUE)? as usize;
+    }
+    if let Some(value) = prefix_cache {
+        server.prefix_cache = value.boolean()?;
     }
     Ok(server)
 }

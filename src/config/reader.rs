@@ -197,6 +197,13 @@ impl<'a> Value<'a> {
         parsed.ok_or_else(|| self.refuse(Refusal::new("is out of range", "write a smaller number")))
     }
 
+    pub fn boolean(&self) -> Result<bool, ConfigError> {
+        match self.value.get_ref() {
+            DeValue::Boolean(value) => Ok(*value),
+            other => Err(self.refuse(wrong_kind(other, "write true or false, without quotes"))),
+        }
+    }
+
     /// Whether it is written as text, where a number would do too.
     pub fn is_text(&self) -> bool {
         self.value.get_ref().is_str()

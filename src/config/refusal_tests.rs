@@ -80,6 +80,11 @@ const REFUSED: &[(&str, usize, &[&str])] = &[
         2,
         &["`server.max_queue`", "a float"],
     ),
+    (
+        "[server]\nprefix_cache = \"yes\"\n{ONE}",
+        2,
+        &["`server.prefix_cache`", "a string", "true or false"],
+    ),
     ("server = 1\n{ONE}", 1, &["`server`", "[server]"]),
     (
         "[energy]\nmeter = \"nvlm\"\n{ONE}",

@@ -54,6 +54,7 @@ fn everything_is_read() {
 listen = "0.0.0.0:9000"
 api_keys_file = "keys.txt"
 max_queue = 1_000
+prefix_cache = false
 [energy]
 meter = "nvml"
 idle = "shared"
@@ -87,6 +88,7 @@ policy = "fixed:b"
     let zoo = Zoo::load(Some(&dir.path().join("zoo.toml"))).unwrap();
     assert_eq!(zoo.api_keys().unwrap(), ["alpha-key", "beta-key"]);
     assert_eq!(zoo.server.max_queue, 1000);
+    assert!(!zoo.server.prefix_cache);
     assert_eq!(zoo.energy.meter, MeterKind::Nvml);
     assert_eq!(zoo.energy.idle, IdlePolicy::Shared);
     assert_eq!(

@@ -15,9 +15,14 @@ pub struct Occupancy {
 /// KV pages of one model right now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageUse {
+    /// Held by requests.
     pub used: u32,
+    /// Held by the prefix cache alone: whoever needs the memory gets it.
+    pub cached: u32,
     /// Have memory, hold nothing.
     pub free: u32,
+    /// Requests sent back to the queue for want of pages, since the start.
+    pub preemptions: u64,
 }
 
 #[derive(Default)]
@@ -25,7 +30,9 @@ struct Cell {
     running: AtomicU32,
     waiting: AtomicU32,
     pages_used: AtomicU32,
+    pages_cached: AtomicU32,
     pages_free: AtomicU32,
+    preemptions: AtomicU64,
 }
 
 /// A place in the queue, carried with the job; dropping it frees the place.
@@ -73,9 +80,12 @@ impl Board {
         self.cells[model].running.store(running as u32, Relaxed);
     }
 
-    pub fn set_pages(&self, model: usize, used: u32, free: u32) {
-        self.cells[model].pages_used.store(used, Relaxed);
-        self.cells[model].pages_free.store(free, Relaxed);
+    pub fn set_pages(&self, model: usize, pages: PageUse) {
+        let cell = &self.cells[model];
+        cell.pages_used.store(pages.used, Relaxed);
+        cell.pages_cached.store(pages.cached, Relaxed);
+        cell.pages_free.store(pages.free, Relaxed);
+        cell.preemptions.store(pages.preemptions, Relaxed);
     }
 
     pub fn finished_after(&self, seconds: f64) {
@@ -103,7 +113,9 @@ impl Board {
         let cell = &self.cells[model];
         PageUse {
             used: cell.pages_used.load(Relaxed),
+            cached: cell.pages_cached.load(Relaxed),
             free: cell.pages_free.load(Relaxed),
+            preemptions: cell.preemptions.load(Relaxed),
         }
     }
 }

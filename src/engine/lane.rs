@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use super::StepSink;
 use super::board::Board;
 use super::host::{Host, Ticket};
+use super::pages::{KvBudget, Page};
 use super::plan::Need;
 use super::request::{EngineError, Event};
 use super::sequence::{Arrival, Sequence};
@@ -15,15 +16,6 @@ use super::turns::Turns;
 use crate::energy::{StepRecord, StepRow};
 use crate::model::{Batch, Logits};
 use crate::units::{Clock, DeviceId, Moment};
-
-/// Limits of a step.
-#[derive(Clone, Copy, Debug)]
-pub struct StepLimits {
-    /// Tokens of a step, decode rows and prefill chunks together.
-    pub tokens: usize,
-    /// Sequences of one model that run at the same time.
-    pub rows: usize,
-}
 
 pub enum Command {
     Submit(Arrival),
@@ -34,7 +26,10 @@ pub struct Lane {
     device: DeviceId,
     hosts: Vec<Host>,
     turns: Turns,
-    limits: StepLimits,
+    /// Bytes of keys and values that the hosts share.
+    budget: KvBudget,
+    /// Tokens of a step, decode rows and prefill chunks together.
+    step_tokens: usize,
     next_ticket: u64,
     board: Arc<Board>,
     sink: Arc<dyn StepSink>,
@@ -46,7 +41,8 @@ impl Lane {
     pub fn new(
         device: DeviceId,
         hosts: Vec<Host>,
-        limits: StepLimits,
+        budget: KvBudget,
+        step_tokens: usize,
         board: Arc<Board>,
         sink: Arc<dyn StepSink>,
         clock: Clock,
@@ -56,7 +52,8 @@ impl Lane {
             device,
             hosts,
             turns,
-            limits,
+            budget,
+            step_tokens,
             next_ticket: 0,
             board,
             sink,
@@ -68,11 +65,7 @@ impl Lane {
     /// Serves until told to stop or until nobody can send any more; what runs then is failed.
     pub fn run(mut self, commands: &Receiver<Command>) {
         while self.take_commands(commands) {
-            self.drop_abandoned();
-            let has_work: Vec<bool> = self.hosts.iter().map(Host::has_work).collect();
-            if let Some(model) = self.turns.next(&has_work) {
-                self.step(model);
-            }
+            self.turn();
         }
         for host in &mut self.hosts {
             for (_, sequence) in std::mem::take(&mut host.waiting)
@@ -95,48 +88,77 @@ impl Lane {
                 commands.try_recv()
             };
             match command {
-                Ok(Command::Submit(arrival)) => {
-                    let model = arrival.job.model;
-                    let Some(host) = self.hosts.iter_mut().find(|h| h.id == model) else {
-                        continue;
-                    };
-                    let ticket = Ticket(self.next_ticket);
-                    self.next_ticket += 1;
-                    host.waiting.insert(ticket, Sequence::new(arrival));
-                }
+                Ok(Command::Submit(arrival)) => self.enter(arrival),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
         }
     }
 
-    /// Forgets sequences whose client has gone; their pages come free.
-    fn drop_abandoned(&mut self) {
-        for model in 0..self.hosts.len() {
-            let host = &mut self.hosts[model];
-            let running = host.running.len();
-            host.running.retain(|_, s| !s.is_abandoned());
-            host.waiting.retain(|_, s| !s.is_abandoned());
-            if host.running.len() != running {
-                self.show(model);
-            }
+    /// Puts a job in the queue of its model.
+    pub fn enter(&mut self, arrival: Arrival) {
+        let model = arrival.job.model;
+        if let Some(host) = self.hosts.iter_mut().find(|h| h.id == model) {
+            host.enter(Ticket(self.next_ticket), arrival);
+            self.next_ticket += 1;
         }
     }
 
-    fn show(&self, model: usize) {
-        let host = &self.hosts[model];
-        self.board.set_running(host.id.index(), host.running.len());
-        self.board
-            .set_pages(host.id.index(), host.pool.in_use(), host.pool.free());
+    /// One step of one model, if there is anything to do.
+    pub fn turn(&mut self) {
+        self.drop_abandoned();
+        self.admit();
+        let busy: Vec<bool> = self.hosts.iter().map(|h| !h.running.is_empty()).collect();
+        if let Some(model) = self.turns.next(&busy) {
+            self.step(model);
+        }
+    }
+
+    /// Forgets sequences whose client has gone; their pages come free.
+    fn drop_abandoned(&mut self) {
+        for host in &mut self.hosts {
+            host.running.retain(|_, s| !s.is_abandoned());
+            host.waiting.retain(|_, s| !s.is_abandoned());
+        }
+        self.show();
+    }
+
+    fn show(&self) {
+        for host in &self.hosts {
+            self.board.set_running(host.id.index(), host.running.len());
+            self.board.set_pages(host.id.index(), host.page_use());
+        }
+    }
+
+    /// Lets waiting sequences run, in the order they came, as long as there is a row of their model and memory for
+    /// all their tokens and a page more without anybody's giving way. None overtakes one that waits for memory, be
+    /// it another model's, or a long prompt might wait forever.
+    fn admit(&mut self) {
+        let mut promised = None;
+        loop {
+            let next = self.hosts.iter().enumerate();
+            let next = next.filter_map(|(model, host)| Some((host.next_in_queue()?, model)));
+            let Some((_, model)) = next.min() else { return };
+            let (missing, idle) = self.hosts[model].bytes_to_admit();
+            let promised =
+                promised.get_or_insert_with(|| self.hosts.iter().map(Host::bytes_promised).sum::<u64>());
+            let spare: u64 = self.hosts.iter().map(Host::bytes_to_spare).sum();
+            let needed = *promised + missing + idle;
+            // Alone on the device it has all the memory there is, which every context fits in.
+            let alone = self.hosts.iter().all(|h| h.running.is_empty());
+            if needed > self.budget.left() + spare && !alone {
+                return;
+            }
+            *promised += missing;
+            self.hosts[model].admit();
+        }
     }
 
     fn step(&mut self, model: usize) {
-        self.admit(model);
-        let wanted = self.hosts[model].plan(self.limits.tokens);
+        let wanted = self.hosts[model].plan(self.step_tokens);
         let step = self.secure_pages(model, &wanted);
         if step.is_empty() {
-            // Only a sequence older than all here can hold the memory: let its model go on.
-            self.turns.charge(model, 1.0);
+            // Older sequences of other models hold all the memory: the sequences here wait for it now.
             return;
         }
         let host = &mut self.hosts[model];
@@ -190,23 +212,12 @@ impl Lane {
         ended
             .iter_mut()
             .for_each(|(sequence, _)| sequence.release_pages());
-        self.show(model);
+        self.show();
         for (sequence, event) in ended {
             sequence.close(event);
             if let Some(last) = self.last_finish.replace(end) {
                 self.board.finished_after(end.seconds_since(last));
             }
-        }
-    }
-
-    /// Lets waiting sequences run, oldest first, while there are rows left.
-    fn admit(&mut self, model: usize) {
-        let host = &mut self.hosts[model];
-        while host.running.len() < self.limits.rows
-            && let Some((ticket, mut sequence)) = host.waiting.pop_first()
-        {
-            sequence.leave_queue();
-            host.running.insert(ticket, sequence);
         }
     }
 
@@ -237,26 +248,30 @@ impl Lane {
             .collect()
     }
 
-    /// A page for `ticket`: a free one, else one of another model's idle ones, else from the youngest sequence of
-    /// the lane, as long as that is younger. The oldest of all therefore always comes through.
-    fn find_page(&mut self, model: usize, ticket: Ticket) -> Option<super::pages::Page> {
+    /// A page for `ticket`: one that nobody holds, else one that only the prefix cache holds, its own model's first,
+    /// else from the youngest sequence of the lane, as long as that is younger. The oldest of all therefore always
+    /// comes through.
+    fn find_page(&mut self, model: usize, ticket: Ticket) -> Option<Page> {
         loop {
             if let Some(page) = self.hosts[model].take_page() {
                 return Some(page);
             }
-            let mut trimmed = false;
-            for other in (0..self.hosts.len()).filter(|&other| other != model) {
-                trimmed |= self.hosts[other].trim();
-            }
-            if trimmed {
+            let short = self.hosts[model]
+                .bytes_per_page()
+                .saturating_sub(self.budget.left());
+            let others = (0..self.hosts.len()).filter(|&other| other != model);
+            if others.clone().any(|other| self.hosts[other].trim(short)) || self.hosts[model].evict() {
                 continue;
             }
-            let holder = (0..self.hosts.len())
-                .filter_map(|m| self.hosts[m].youngest_holder().map(|t| (t, m)))
-                .max()
-                .filter(|(youngest, _)| *youngest > ticket);
-            let (youngest, victim) = holder?;
-            self.hosts[victim].preempt(youngest);
+            let oldest = others.filter_map(|m| self.hosts[m].oldest_cached().map(|used| (used, m)));
+            if let Some((_, other)) = oldest.min() {
+                self.hosts[other].evict();
+                continue;
+            }
+            let holders = (0..self.hosts.len()).filter_map(|m| Some((self.hosts[m].first_to_give_way()?, m)));
+            let younger = holders.filter(|((_, holder), _)| *holder > ticket);
+            let ((_, victim), holder) = younger.max()?;
+            self.hosts[holder].preempt(victim);
         }
     }
 
@@ -272,14 +287,17 @@ impl Lane {
         let mut ended = Vec::new();
         let mut row = 0;
         for need in step {
-            let Some(sequence) = host.running.get_mut(&need.key) else {
-                continue;
-            };
-            let complete = sequence.remaining() == need.tokens;
-            sequence.advance(need.tokens);
+            let complete = host
+                .running
+                .get(&need.key)
+                .is_some_and(|s| s.remaining() == need.tokens);
+            host.advance(need.key, need.tokens);
             if !complete {
                 continue;
             }
+            let Some(sequence) = host.running.get_mut(&need.key) else {
+                continue;
+            };
             let end = sequence.accept(logits.row_mut(row), &host.tokenizer, &host.end_tokens, now);
             row += 1;
             if let Some(event) = end
@@ -308,3 +326,7 @@ impl Lane {
             .collect()
     }
 }
+
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod tests;

@@ -3,12 +3,16 @@
 //! A [`Job`] goes in through [`Engine::submit`], its [`Event`]s come out of a channel. A lane runs one step at a
 //! time and a step belongs to one model; what each step did goes to a [`StepSink`].
 
+#[doc(hidden)]
+pub mod bench;
 mod board;
+mod chain;
 mod draw;
 mod host;
 mod lane;
 mod pages;
 mod plan;
+mod prefix;
 mod request;
 mod sampler;
 mod sequence;

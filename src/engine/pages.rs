@@ -27,8 +27,8 @@ impl KvBudget {
         *self.0.borrow_mut() += bytes;
     }
 
-    #[cfg(test)]
-    fn left(&self) -> u64 {
+    /// Bytes nobody has taken.
+    pub fn left(&self) -> u64 {
         *self.0.borrow()
     }
 }
@@ -108,13 +108,19 @@ impl PagePool {
         ))
     }
 
-    /// Retires all pages nobody holds, returning their bytes to the budget; the caller takes their memory away.
-    pub fn trim(&self) -> Vec<u32> {
+    /// Retires up to `most` pages nobody holds, returning their bytes to the budget; the caller takes their memory
+    /// away.
+    pub fn trim(&self, most: usize) -> Vec<u32> {
         let mut shelf = self.shelf.borrow_mut();
-        let retired = std::mem::take(&mut shelf.free);
+        let kept = shelf.free.len().saturating_sub(most);
+        let retired = shelf.free.split_off(kept);
         self.budget.give_back(retired.len() as u64 * self.bytes_per_page);
         shelf.retired.extend(&retired);
         retired
+    }
+
+    pub fn bytes_per_page(&self) -> u64 {
+        self.bytes_per_page
     }
 
     pub fn in_use(&self) -> u32 {
@@ -140,7 +146,7 @@ mod tests {
         Take(usize),
         Share(usize, usize),
         Drop(usize, usize),
-        Trim(usize),
+        Trim(usize, usize),
     }
 
     fn act() -> impl Strategy<Value = Act> {
@@ -148,7 +154,7 @@ mod tests {
             4 => (0usize..2).prop_map(Act::Take),
             1 => (0usize..2, any::<usize>()).prop_map(|(m, i)| Act::Share(m, i)),
             3 => (0usize..2, any::<usize>()).prop_map(|(m, i)| Act::Drop(m, i)),
-            1 => (0usize..2).prop_map(Act::Trim),
+            1 => (0usize..2, 1usize..9).prop_map(|(m, most)| Act::Trim(m, most)),
         ]
     }
 
@@ -184,8 +190,8 @@ mod tests {
                         let at = i % held[m].len();
                         held[m].swap_remove(at);
                     }
-                    Act::Trim(m) => {
-                        for page in pools[m].trim() {
+                    Act::Trim(m, most) => {
+                        for page in pools[m].trim(most) {
                             prop_assert!(memory[m].remove(&page));
                         }
                     }
@@ -200,7 +206,7 @@ mod tests {
             held.iter_mut().for_each(Vec::clear);
             for (m, pool) in pools.iter().enumerate() {
                 prop_assert_eq!(pool.in_use(), 0);
-                prop_assert_eq!(pool.trim().len(), memory[m].len());
+                prop_assert_eq!(pool.trim(usize::MAX).len(), memory[m].len());
             }
             prop_assert_eq!(budget.left(), BUDGET);
         }

@@ -3,7 +3,9 @@
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::board::QueuePlace;
+use super::chain::Chain;
 use super::pages::Page;
+use super::prefix::{Ahead, PrefixCache};
 use super::request::{Event, FinishReason, Job, JobTiming, Logprobs, Outcome, TokenLogprob};
 use super::sampler::{self, History};
 use super::stop::StopFinder;
@@ -24,10 +26,7 @@ pub struct Sequence {
     place: Option<QueuePlace>,
     /// Prompt and answer.
     tokens: Vec<TokenId>,
-    /// Leading tokens whose keys and values lie in pages.
-    computed: usize,
-    pages: Vec<Page>,
-    page_numbers: Vec<u32>,
+    chain: Chain,
     history: History,
     detokenizer: Detokenizer,
     stop: StopFinder,
@@ -38,20 +37,18 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    pub fn new(
-        Arrival {
+    /// `salt` keeps its pages apart from those of sequences with another.
+    pub fn new(arrival: Arrival, salt: u64) -> Self {
+        let Arrival {
             job,
             events,
             place,
             at: submitted,
-        }: Arrival,
-    ) -> Self {
+        } = arrival;
         Self {
             place: Some(place),
             tokens: job.prompt.clone(),
-            computed: 0,
-            pages: Vec::new(),
-            page_numbers: Vec::new(),
+            chain: Chain::new(salt),
             history: History::new(&job.sampling, &job.prompt),
             detokenizer: Detokenizer::default(),
             stop: StopFinder::new(&job.stop),
@@ -71,43 +68,66 @@ impl Sequence {
 
     /// Tokens yet to compute before the next can be sampled; never 0.
     pub fn remaining(&self) -> usize {
-        self.tokens.len() - self.computed
+        self.tokens.len() - self.chain.computed()
     }
 
     pub fn computed(&self) -> usize {
-        self.computed
+        self.chain.computed()
     }
 
     /// The next `count` tokens to compute.
     pub fn pending(&self, count: usize) -> &[TokenId] {
-        &self.tokens[self.computed..self.computed + count]
+        &self.tokens[self.computed()..][..count]
     }
 
     pub fn page_numbers(&self) -> &[u32] {
-        &self.page_numbers
+        self.chain.page_numbers()
     }
 
     pub fn holds_pages(&self) -> bool {
-        !self.pages.is_empty()
+        !self.chain.page_numbers().is_empty()
     }
 
     /// Pages still missing to compute `count` more tokens.
     pub fn pages_missing(&self, count: usize) -> usize {
-        (self.computed + count)
+        self.chain.pages_missing(self.computed() + count)
+    }
+
+    /// Pages to hold all its tokens and to go on for a page's length, as far as its answer may go.
+    pub fn pages_to_go_on(&self) -> usize {
+        let longest = self.job.prompt.len() + self.job.max_tokens as usize;
+        (self.tokens.len() + PAGE_TOKENS)
+            .min(longest)
             .div_ceil(PAGE_TOKENS)
-            .saturating_sub(self.pages.len())
     }
 
     pub fn add_page(&mut self, page: Page) {
-        self.page_numbers.push(page.number());
-        self.pages.push(page);
+        self.chain.add_page(page);
     }
 
-    /// Gives all pages back; a sequence that goes on computes what they held again.
+    /// Gives all pages back; a sequence that goes on computes what they held again, or finds it in the cache.
     pub fn release_pages(&mut self) {
-        self.pages.clear();
-        self.page_numbers.clear();
-        self.computed = 0;
+        self.chain.clear();
+    }
+
+    /// What `cache` has of its beginning.
+    pub fn ahead(&mut self, cache: &PrefixCache) -> Ahead {
+        self.chain.ahead(cache, &self.tokens)
+    }
+
+    /// Takes what `cache` has of the tokens to compute next.
+    pub fn take_cached(&mut self, cache: &PrefixCache) {
+        self.chain.take_cached(cache, &self.tokens);
+    }
+
+    /// Lets `cache` know the pages that have become full.
+    pub fn offer_pages(&mut self, cache: &PrefixCache) {
+        self.chain.offer(cache, &self.tokens);
+    }
+
+    /// Whether `older` is about to compute the page that this one needs next.
+    pub fn awaits(&self, older: &Sequence) -> bool {
+        self.chain.awaits(&self.tokens, &older.chain)
     }
 
     /// Frees the sequence's place in the queue; a preempted sequence waits without one.
@@ -128,7 +148,7 @@ impl Sequence {
 
     /// Books `count` computed tokens.
     pub fn advance(&mut self, count: usize) {
-        self.computed += count;
+        self.chain.advance(count);
     }
 
     /// Samples the next token from `logits`, sends what text it completes, and says how the job ended if it did.
@@ -198,7 +218,7 @@ impl Sequence {
         Event::Done(Outcome {
             finish,
             prompt_tokens: self.job.prompt.len() as u32,
-            cached_tokens: 0,
+            cached_tokens: self.chain.cached() as u32,
             completion_tokens: self.answer_tokens(),
             timing: JobTiming {
                 queued: since(self.started),

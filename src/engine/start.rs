@@ -5,9 +5,10 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use super::board::Board;
-use super::host::Host;
-use super::lane::{Command, Lane, StepLimits};
+use super::host::{Host, Memory};
+use super::lane::{Command, Lane};
 use super::pages::KvBudget;
+use super::prefix::Uses;
 use super::request::Sampling;
 use super::{Desk, Engine, Shared, StepSink};
 use crate::energy::{Account, StepRecord, StepRow};
@@ -35,6 +36,8 @@ pub struct EngineSettings {
     pub step_tokens: usize,
     /// Sequences of one model that run together.
     pub max_rows: usize,
+    /// Keep the keys and values of what was computed, for prompts that begin alike.
+    pub prefix_cache: bool,
 }
 
 impl Default for EngineSettings {
@@ -43,6 +46,7 @@ impl Default for EngineSettings {
             max_queue: 256,
             step_tokens: 512,
             max_rows: 256,
+            prefix_cache: true,
         }
     }
 }
@@ -204,7 +208,10 @@ struct Opening {
 impl Opening {
     fn load(self) -> Result<(Lane, Vec<(ModelFacts, Desk)>), StartError> {
         let kv_bytes = self.specs.iter().map(|(_, spec)| spec.kv_bytes).sum();
-        let budget = KvBudget::new(kv_bytes);
+        let memory = Memory {
+            budget: KvBudget::new(kv_bytes),
+            uses: self.settings.prefix_cache.then(Uses::default),
+        };
         let mut hosts = Vec::new();
         let mut outside = Vec::new();
         for (id, spec) in &self.specs {
@@ -239,17 +246,21 @@ impl Opening {
                 loaded.decoder,
                 loaded.tokenizer,
                 loaded.end_tokens,
-                budget.clone(),
+                memory.clone(),
+                self.settings.max_rows,
             ));
         }
-        let limits = StepLimits {
-            tokens: self.settings.step_tokens,
-            rows: self.settings.max_rows,
-        };
-        Ok((
-            Lane::new(self.device, hosts, limits, self.board, self.sink, self.clock),
-            outside,
-        ))
+        let step_tokens = self.settings.step_tokens;
+        let lane = Lane::new(
+            self.device,
+            hosts,
+            memory.budget,
+            step_tokens,
+            self.board,
+            self.sink,
+            self.clock,
+        );
+        Ok((lane, outside))
     }
 
     /// Loads a model and lets it compute once, so that the first request meets warm memory. The joules of both

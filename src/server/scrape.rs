@@ -61,7 +61,12 @@ fn lanes(desk: &Desk, now: &mut Reading) -> Result<(), prometheus::Error> {
         )?;
     }
     for (facts, pages) in desk.models().iter().zip(desk.engine().pages()) {
-        for (state, count) in [("used", pages.used), ("free", pages.free)] {
+        let states = [
+            ("used", pages.used),
+            ("cached", pages.cached),
+            ("free", pages.free),
+        ];
+        for (state, count) in states {
             let labels = [("model", facts.name.as_str()), ("state", state)];
             now.gauge(
                 "messplus_kv_pages",
@@ -70,6 +75,12 @@ fn lanes(desk: &Desk, now: &mut Reading) -> Result<(), prometheus::Error> {
                 count as f64,
             )?;
         }
+        now.counter(
+            "messplus_preemptions_total",
+            "Requests sent back to the queue for want of pages.",
+            &[("model", facts.name.as_str())],
+            pages.preemptions as f64,
+        )?;
     }
     Ok(())
 }

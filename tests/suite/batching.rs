@@ -121,24 +121,96 @@ fn scarce_pages_preempt_without_changing_an_answer() {
         .map(|m| m.kv_bytes_per_token * m.max_context as u64)
         .max()
         .unwrap();
-    let (engine, steps) = engine_with_kv(EngineSettings::default(), (most + most / 4) / 3);
-    let jobs = jobs(&engine, COUNT);
-    let prompts: usize = jobs.iter().map(|j| j.prompt.len()).sum();
-    let mut streams: Vec<_> = jobs.into_iter().map(|job| engine.submit(job).unwrap()).collect();
-    for (stream, alone) in streams.iter_mut().zip(&alone) {
-        assert_eq!(&collect(stream).unwrap().0, alone);
+    for prefix_cache in [true, false] {
+        let settings = EngineSettings {
+            prefix_cache,
+            ..EngineSettings::default()
+        };
+        let (engine, _) = engine_with_kv(settings, (most + most / 4) / 3);
+        let jobs = jobs(&engine, COUNT);
+        let mut streams: Vec<_> = jobs.into_iter().map(|job| engine.submit(job).unwrap()).collect();
+        for (stream, alone) in streams.iter_mut().zip(&alone) {
+            assert_eq!(&collect(stream).unwrap().0, alone);
+        }
+        let pages = engine.pages();
+        assert!(pages.iter().any(|p| p.preemptions > 0), "nobody gave way");
+        assert!(pages.iter().all(|p| p.used == 0), "pages leaked: {pages:?}");
     }
-    let steps = steps.0.lock().unwrap();
-    let prefilled: u32 = steps.iter().flat_map(|s| &s.rows).map(|r| r.prefill_tokens).sum();
-    assert!(
-        prefilled as usize > prompts,
-        "nothing was ever preempted and computed again"
-    );
-    assert!(
-        engine.pages().iter().all(|p| p.used == 0),
-        "pages leaked: {:?}",
-        engine.pages()
-    );
+}
+
+#[test]
+fn a_prompt_found_in_the_cache_is_answered_as_if_computed() {
+    const COUNT: usize = 30;
+    let alone = alone(COUNT);
+    let (engine, steps) = engine(EngineSettings::default());
+    let prefilled = || -> u32 {
+        let steps = steps.0.lock().unwrap();
+        steps.iter().flat_map(|s| &s.rows).map(|r| r.prefill_tokens).sum()
+    };
+    for round in 0..2 {
+        let before = prefilled();
+        let jobs = jobs(&engine, COUNT);
+        let prompts: Vec<_> = jobs.iter().map(|job| job.prompt.len() as u32).collect();
+        let mut streams: Vec<_> = jobs.into_iter().map(|job| engine.submit(job).unwrap()).collect();
+        let mut cached = 0;
+        for ((stream, alone), prompt) in streams.iter_mut().zip(&alone).zip(&prompts) {
+            let (text, outcome) = collect(stream).unwrap();
+            assert_eq!(&text, alone);
+            cached += outcome.cached_tokens;
+            if round == 1 {
+                // All that was computed before, save the page with the token whose logits are wanted.
+                assert_eq!(outcome.cached_tokens, (prompt - 1) / 32 * 32);
+            }
+        }
+        assert_eq!(prefilled() - before, prompts.iter().sum::<u32>() - cached);
+    }
+    assert!(engine.pages().iter().all(|p| p.used == 0 && p.cached > 0));
+}
+
+#[test]
+fn answers_to_one_prompt_share_its_pages() {
+    const ANSWERS: u64 = 6;
+    let (engine, steps) = engine(EngineSettings::default());
+    let model = ModelId(2);
+    let text: Vec<_> = questions()[..6].iter().map(|(q, _)| q.clone()).collect();
+    let prompt = question(&engine, model, &text.join(" "));
+    let job = |seed| Job {
+        account: Account::Request(RequestId::fresh()),
+        model,
+        prompt: prompt.clone(),
+        max_tokens: 20,
+        sampling: Sampling {
+            seed,
+            ..Sampling::default()
+        },
+        stop: Vec::new(),
+        logprobs: None,
+    };
+    let length = prompt.len() as u32;
+    let shared = (length - 1) / 32 * 32;
+    assert!(shared > 0);
+    let mut streams: Vec<_> = (0..ANSWERS)
+        .map(|seed| engine.submit(job(seed)).unwrap())
+        .collect();
+    let together: Vec<_> = streams.iter_mut().map(|s| collect(s).unwrap()).collect();
+    let cached: Vec<_> = together
+        .iter()
+        .map(|(_, outcome)| outcome.cached_tokens)
+        .collect();
+    assert_eq!(cached[0], 0);
+    assert!(cached[1..].iter().all(|c| *c == shared), "{cached:?}");
+    let prefilled = |rows: &[messplus::energy::StepRecord]| -> u32 {
+        rows.iter().flat_map(|s| &s.rows).map(|r| r.prefill_tokens).sum()
+    };
+    let computed = prefilled(&steps.0.lock().unwrap());
+    assert_eq!(computed, length + (ANSWERS as u32 - 1) * (length - shared));
+    let (alone, _) = self::engine(EngineSettings {
+        prefix_cache: false,
+        ..EngineSettings::default()
+    });
+    for (seed, (text, _)) in together.iter().enumerate() {
+        assert_eq!(text, &answer(&alone, job(seed as u64)));
+    }
 }
 
 #[test]

@@ -53,6 +53,38 @@ async fn an_answer_says_who_gave_it_and_what_it_cost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn usage_tells_which_prompt_tokens_were_cached() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &[]);
+    let mut body = ask(
+        "demo-medium",
+        &questions()[..6]
+            .iter()
+            .map(|(q, _)| q.as_str())
+            .collect::<Vec<_>>()
+            .join(" "),
+    );
+    body["n"] = 2.into();
+    body["max_tokens"] = 3.into();
+    let cached = |answer: &Value| {
+        let usage = &answer["usage"];
+        (
+            usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap(),
+            usage["prompt_tokens"].as_u64().unwrap(),
+        )
+    };
+    let (first, prompt) = cached(&server.chat(body.clone()).await);
+    // The second answer found the prompt of the first, but a prompt counts once.
+    assert_eq!(first, 0);
+    assert_eq!(cached(&server.chat(body).await), ((prompt - 1) / 32 * 32, prompt));
+    assert!(prompt > 32);
+    let metrics = server.text("/metrics").await;
+    let pages = "messplus_kv_pages{model=\"demo-medium\",state=\"cached\"} ";
+    let at = metrics.find(pages).expect("cached pages are among the metrics") + pages.len();
+    assert!(!metrics[at..].starts_with('0'), "nothing is cached");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_carries_the_same_words_as_the_whole() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path(), &[]);
@@ -253,6 +285,7 @@ async fn accounts_add_up_to_the_meter_in_every_answer() {
         "messplus_inter_token_seconds",
         "messplus_queue_depth",
         "messplus_kv_pages",
+        "messplus_preemptions_total",
         "messplus_sla_alpha",
         "messplus_sla_satisfaction",
         "messplus_virtual_queue",
