@@ -15,6 +15,7 @@ mod sequence;
 mod start;
 mod stop;
 mod turns;
+mod weights;
 
 pub use crate::model::{ChatMessage, Compute, ModelSource, Precision};
 pub use board::{Occupancy, PageUse};
