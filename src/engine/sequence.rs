@@ -53,7 +53,7 @@ impl Sequence {
             pages: Vec::new(),
             page_numbers: Vec::new(),
             history: History::new(&job.sampling, &job.prompt),
-            detokenizer: Detokenizer::default(),
+            detokenizer: Detokenizer::after(&job.prompt),
             stop: StopFinder::new(&job.stop),
             held_logprobs: Vec::new(),
             submitted,

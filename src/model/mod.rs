@@ -5,19 +5,23 @@
 mod attention;
 mod batch;
 mod config;
+mod detokenizer;
 mod files;
 mod kv;
 mod llama;
 mod load;
+mod pieces;
 mod template;
 mod tokenizer;
 mod weights;
 
 pub use batch::{Batch, Logits};
+pub use detokenizer::Detokenizer;
 pub use kv::PAGE_TOKENS;
 pub use load::{Compute, Decoder, LoadedModel, ModelSource, Precision, load};
+pub use pieces::Pieces;
 pub use template::{ChatMessage, ChatTemplate};
-pub use tokenizer::{Detokenizer, Tokenizer};
+pub use tokenizer::Tokenizer;
 
 use std::path::PathBuf;
 
