@@ -20,7 +20,7 @@ pub use detokenizer::Detokenizer;
 pub use kv::PAGE_TOKENS;
 pub use load::{Compute, Decoder, LoadedModel, ModelSource, Precision, load};
 pub use pieces::Pieces;
-pub use template::{ChatMessage, ChatTemplate};
+pub use template::{ChatMessage, ChatTemplate, TemplateInputs};
 pub use tokenizer::Tokenizer;
 
 use std::path::PathBuf;
