@@ -3,8 +3,9 @@
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::board::QueuePlace;
+use super::grammar::Guide;
 use super::pages::Page;
-use super::request::{Event, FinishReason, Job, JobTiming, Logprobs, Outcome, TokenLogprob};
+use super::request::{EngineError, Event, FinishReason, Job, JobTiming, Logprobs, Outcome, TokenLogprob};
 use super::sampler::{self, History};
 use super::stop::StopFinder;
 use crate::model::{Detokenizer, PAGE_TOKENS, Tokenizer};
@@ -13,6 +14,7 @@ use crate::units::{Moment, TokenId};
 /// A job as it comes to its lane.
 pub struct Arrival {
     pub job: Job,
+    pub guide: Option<Guide>,
     pub events: UnboundedSender<Event>,
     pub place: QueuePlace,
     pub at: Moment,
@@ -29,6 +31,7 @@ pub struct Sequence {
     pages: Vec<Page>,
     page_numbers: Vec<u32>,
     history: History,
+    guide: Option<Guide>,
     detokenizer: Detokenizer,
     stop: StopFinder,
     held_logprobs: Vec<Logprobs>,
@@ -41,6 +44,7 @@ impl Sequence {
     pub fn new(
         Arrival {
             job,
+            guide,
             events,
             place,
             at: submitted,
@@ -53,6 +57,7 @@ impl Sequence {
             pages: Vec::new(),
             page_numbers: Vec::new(),
             history: History::new(&job.sampling, &job.prompt),
+            guide,
             detokenizer: Detokenizer::after(&job.prompt),
             stop: StopFinder::new(&job.stop),
             held_logprobs: Vec::new(),
@@ -139,6 +144,10 @@ impl Sequence {
         end_tokens: &[TokenId],
         now: Moment,
     ) -> Option<Event> {
+        let failed = |reason| Some(Event::Failed(EngineError::Grammar { reason }));
+        if let Some(Err(reason)) = self.guide.as_mut().map(|guide| guide.restrict(logits)) {
+            return failed(reason);
+        }
         let token = sampler::sample(logits, &self.job.sampling, &self.history, self.tokens.len());
         self.first_token.get_or_insert(now);
         self.history.push(&self.job.sampling, token);
@@ -151,16 +160,28 @@ impl Sequence {
         if let Some(top) = self.job.logprobs {
             self.held_logprobs.push(describe(logits, token, top, tokenizer));
         }
+        let mut whole = false;
+        if let Some(guide) = &mut self.guide {
+            match guide.accept(token) {
+                Ok(is_whole) => whole = is_whole,
+                Err(reason) => return failed(reason),
+            }
+        }
         let text = self.detokenizer.push(tokenizer, token);
         let (text, stopped) = self.stop.push(&text);
         if stopped {
             self.send(text);
             return Some(self.outcome(FinishReason::Stop, now));
         }
-        if self.answer_tokens() >= self.job.max_tokens {
+        if whole || self.answer_tokens() >= self.job.max_tokens {
             let rest = text + &self.remaining_text(tokenizer);
             self.send(rest);
-            return Some(self.outcome(FinishReason::Length, now));
+            let finish = if whole {
+                FinishReason::Stop
+            } else {
+                FinishReason::Length
+            };
+            return Some(self.outcome(finish, now));
         }
         if !text.is_empty() {
             self.send(text);
