@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod batching;
+mod constrained;
 mod http;
 mod logits;
 mod restart;
