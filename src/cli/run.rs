@@ -23,10 +23,7 @@ pub async fn run(args: RunArgs) -> Result<(), CliError> {
     let desk = house::open(&zoo, &plan, &scratch.0).await?;
     let ask = Ask {
         target,
-        prompts: vec![Prompt::Chat(vec![ChatMessage {
-            role: "user".to_owned(),
-            content: prompt,
-        }])],
+        prompts: vec![Prompt::Chat(vec![ChatMessage::new("user", prompt)])],
         n: 1,
         max_tokens: args.max_tokens,
         sampling: SamplingWish {
@@ -36,6 +33,7 @@ pub async fn run(args: RunArgs) -> Result<(), CliError> {
         },
         stop: Vec::new(),
         logprobs: None,
+        constraint: None,
         delivery: Delivery::Stream { include_usage: true },
         reference: None,
     };

@@ -133,11 +133,13 @@ impl BusyLane {
             },
             stop: Vec::new(),
             logprobs: None,
+            constraint: None,
         };
         let (events, stream) = mpsc::unbounded_channel();
         let place = self.board.enter_queue(0, usize::MAX);
         self.lane.enter(Arrival {
             job,
+            guide: None,
             events,
             place: place.expect("the queue has no limit"),
             at: self.clock.now(),

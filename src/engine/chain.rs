@@ -54,6 +54,13 @@ impl Chain {
         self.pages.push(page);
     }
 
+    /// Gives all pages back and shares with sequences of another salt from now on.
+    pub fn restart(&mut self, salt: u64) {
+        self.clear();
+        self.names.clear();
+        self.salt = salt;
+    }
+
     /// Gives all pages back; what they held is to be computed again, or found in the cache.
     pub fn clear(&mut self) {
         self.pages.clear();

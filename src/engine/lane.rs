@@ -171,7 +171,7 @@ impl Lane {
             batch.push(
                 sequence.pending(need.tokens),
                 first,
-                sequence.job.prompt.len(),
+                sequence.prompt_length(),
                 sequence.page_numbers(),
                 sequence.remaining() == need.tokens,
             );
@@ -300,6 +300,9 @@ impl Lane {
             };
             let end = sequence.accept(logits.row_mut(row), &host.tokenizer, &host.end_tokens, now);
             row += 1;
+            if end.is_none() && host.decoder.restarts_at(sequence.length()) {
+                sequence.restart(host.decoder.cache_salt(sequence.length()));
+            }
             if let Some(event) = end
                 && let Some(sequence) = host.running.remove(&need.key)
             {

@@ -8,6 +8,7 @@ pub mod bench;
 mod board;
 mod chain;
 mod draw;
+mod grammar;
 mod host;
 mod lane;
 mod pages;
@@ -19,9 +20,11 @@ mod sequence;
 mod start;
 mod stop;
 mod turns;
+mod weights;
 
 pub use crate::model::{ChatMessage, Compute, ModelSource, Precision};
 pub use board::{Occupancy, PageUse};
+pub use grammar::Constraint;
 pub use request::{
     EngineError, Event, FinishReason, Job, JobStream, JobTiming, Logprobs, Outcome, Sampling, TokenLogprob,
 };
@@ -31,6 +34,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use tokio::sync::mpsc;
+
+use grammar::{Grammars, Guide};
 
 use crate::energy::StepRecord;
 use crate::model::{ChatTemplate, Tokenizer};
@@ -60,6 +65,7 @@ struct Shared {
 struct Desk {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    grammars: Grammars,
     lane: Sender<lane::Command>,
 }
 
@@ -96,10 +102,11 @@ impl Engine {
     /// Puts a job in the queue of its model's lane.
     ///
     /// # Errors
-    /// `EmptyPrompt`, `UnknownToken` or `ContextExceeded` for what can never be served, `QueueFull`
+    /// `EmptyPrompt`, `UnknownToken`, `ContextExceeded` or `Constraint` for what can never be served, `QueueFull`
     /// for what might be later.
     pub fn submit(&self, job: Job) -> Result<JobStream, EngineError> {
-        self.check(&job)?;
+        self.check_size(&job)?;
+        let guide = self.guide(&job)?;
         let model = job.model.index();
         let place = self
             .0
@@ -112,6 +119,7 @@ impl Engine {
         let (events, stream) = mpsc::unbounded_channel();
         let arrival = sequence::Arrival {
             job,
+            guide,
             events,
             place,
             at: self.0.clock.now(),
@@ -125,6 +133,23 @@ impl Engine {
 
     /// Whether a job could be served at all, and the refusal if not.
     pub fn check(&self, job: &Job) -> Result<(), EngineError> {
+        self.check_size(job)?;
+        self.guide(job).map(drop)
+    }
+
+    /// Compiles a job's constraint; its model remembers the latest ones.
+    fn guide(&self, job: &Job) -> Result<Option<Guide>, EngineError> {
+        let Some(constraint) = &job.constraint else {
+            return Ok(None);
+        };
+        let guide = self.0.desks[job.model.index()].grammars.guide(constraint);
+        guide.map(Some).map_err(|reason| EngineError::Constraint {
+            model: self.name(job.model),
+            reason,
+        })
+    }
+
+    fn check_size(&self, job: &Job) -> Result<(), EngineError> {
         let facts = &self.0.models[job.model.index()];
         if job.prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);

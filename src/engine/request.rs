@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::grammar::Constraint;
 use crate::energy::Account;
 use crate::units::{ModelId, TokenId};
 
@@ -22,6 +23,8 @@ pub struct Job {
     pub stop: Vec<String>,
     /// `Some(n)`: log-probabilities of each token and of the `n` likeliest beside it (n ≤ 20).
     pub logprobs: Option<u8>,
+    /// What the answer has to be; `None` leaves it free. A stop string may still cut it short.
+    pub constraint: Option<Constraint>,
 }
 
 /// How a token is chosen from the logits. The draw depends on `seed` and the token's position alone,
@@ -42,7 +45,7 @@ pub struct Sampling {
     pub presence_penalty: f32,
     /// Taken from the logit of a token for each time the answer holds it.
     pub frequency_penalty: f32,
-    /// Added to logits before anything else.
+    /// Added to logits after the penalties.
     pub logit_bias: Vec<(TokenId, f32)>,
     pub seed: u64,
 }
@@ -82,7 +85,7 @@ pub struct Logprobs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// An end token or a stop string.
+    /// An end token, a stop string, or a constrained answer that nothing can follow.
     Stop,
     /// `max_tokens` reached.
     Length,
@@ -152,6 +155,10 @@ pub enum EngineError {
     },
     #[error("the messages cannot be put into the chat template of '{model}': {reason}")]
     Template { model: String, reason: String },
+    #[error("'{model}' cannot keep an answer to what the request constrains it to: {reason}")]
+    Constraint { model: String, reason: String },
+    #[error("the answer was given up, because its grammar became too large to follow: {reason}")]
+    Grammar { reason: String },
     #[error("'{model}' failed while computing: {reason}")]
     Step { model: String, reason: String },
     #[error("the server is shutting down")]

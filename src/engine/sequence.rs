@@ -4,9 +4,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::board::QueuePlace;
 use super::chain::Chain;
+use super::grammar::Guide;
 use super::pages::Page;
 use super::prefix::{Ahead, PrefixCache};
-use super::request::{Event, FinishReason, Job, JobTiming, Logprobs, Outcome, TokenLogprob};
+use super::request::{EngineError, Event, FinishReason, Job, JobTiming, Logprobs, Outcome, TokenLogprob};
 use super::sampler::{self, History};
 use super::stop::StopFinder;
 use crate::model::{Detokenizer, PAGE_TOKENS, Tokenizer};
@@ -15,6 +16,7 @@ use crate::units::{Moment, TokenId};
 /// A job as it comes to its lane.
 pub struct Arrival {
     pub job: Job,
+    pub guide: Option<Guide>,
     pub events: UnboundedSender<Event>,
     pub place: QueuePlace,
     pub at: Moment,
@@ -27,7 +29,10 @@ pub struct Sequence {
     /// Prompt and answer.
     tokens: Vec<TokenId>,
     chain: Chain,
+    /// The length that counts as the prompt's where keys depend on it.
+    prompt_length: usize,
     history: History,
+    guide: Option<Guide>,
     detokenizer: Detokenizer,
     stop: StopFinder,
     held_logprobs: Vec<Logprobs>,
@@ -41,6 +46,7 @@ impl Sequence {
     pub fn new(arrival: Arrival, salt: u64) -> Self {
         let Arrival {
             job,
+            guide,
             events,
             place,
             at: submitted,
@@ -49,8 +55,10 @@ impl Sequence {
             place: Some(place),
             tokens: job.prompt.clone(),
             chain: Chain::new(salt),
+            prompt_length: job.prompt.len(),
             history: History::new(&job.sampling, &job.prompt),
-            detokenizer: Detokenizer::default(),
+            guide,
+            detokenizer: Detokenizer::after(&job.prompt),
             stop: StopFinder::new(&job.stop),
             held_logprobs: Vec::new(),
             submitted,
@@ -78,6 +86,22 @@ impl Sequence {
     /// The next `count` tokens to compute.
     pub fn pending(&self, count: usize) -> &[TokenId] {
         &self.tokens[self.computed()..][..count]
+    }
+
+    /// Tokens of prompt and answer so far.
+    pub fn length(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The length that counts as the prompt's where keys depend on it.
+    pub fn prompt_length(&self) -> usize {
+        self.prompt_length
+    }
+
+    /// Computes all its tokens again, as if they were a prompt.
+    pub fn restart(&mut self, salt: u64) {
+        self.prompt_length = self.tokens.len();
+        self.chain.restart(salt);
     }
 
     pub fn page_numbers(&self) -> &[u32] {
@@ -159,6 +183,10 @@ impl Sequence {
         end_tokens: &[TokenId],
         now: Moment,
     ) -> Option<Event> {
+        let failed = |reason| Some(Event::Failed(EngineError::Grammar { reason }));
+        if let Some(Err(reason)) = self.guide.as_mut().map(|guide| guide.restrict(logits)) {
+            return failed(reason);
+        }
         let token = sampler::sample(logits, &self.job.sampling, &self.history, self.tokens.len());
         self.first_token.get_or_insert(now);
         self.history.push(&self.job.sampling, token);
@@ -171,16 +199,28 @@ impl Sequence {
         if let Some(top) = self.job.logprobs {
             self.held_logprobs.push(describe(logits, token, top, tokenizer));
         }
+        let mut whole = false;
+        if let Some(guide) = &mut self.guide {
+            match guide.accept(token) {
+                Ok(is_whole) => whole = is_whole,
+                Err(reason) => return failed(reason),
+            }
+        }
         let text = self.detokenizer.push(tokenizer, token);
         let (text, stopped) = self.stop.push(&text);
         if stopped {
             self.send(text);
             return Some(self.outcome(FinishReason::Stop, now));
         }
-        if self.answer_tokens() >= self.job.max_tokens {
+        if whole || self.answer_tokens() >= self.job.max_tokens {
             let rest = text + &self.remaining_text(tokenizer);
             self.send(rest);
-            return Some(self.outcome(FinishReason::Length, now));
+            let finish = if whole {
+                FinishReason::Stop
+            } else {
+                FinishReason::Length
+            };
+            return Some(self.outcome(finish, now));
         }
         if !text.is_empty() {
             self.send(text);

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use super::board::Board;
+use super::grammar::Grammars;
 use super::host::{Host, Memory};
 use super::lane::{Command, Lane};
 use super::pages::KvBudget;
@@ -237,6 +238,11 @@ impl Opening {
                 Desk {
                     tokenizer: loaded.tokenizer.clone(),
                     template: loaded.template.take(),
+                    grammars: Grammars::new(
+                        loaded.tokenizer.clone(),
+                        loaded.vocabulary,
+                        loaded.end_tokens.clone(),
+                    ),
                     lane: self.commands.clone(),
                 },
             ));

@@ -9,6 +9,7 @@ mod block;
 mod checkpoint;
 mod config;
 mod decoder;
+mod detokenizer;
 mod feed;
 mod files;
 mod gguf;
@@ -18,6 +19,7 @@ mod linear;
 mod load;
 mod one_at_a_time;
 mod packed;
+mod pieces;
 mod quantised;
 mod rotary;
 mod stored;
@@ -27,11 +29,13 @@ mod weights;
 
 pub use batch::{Batch, Logits};
 pub use decoder::Decoder;
+pub use detokenizer::Detokenizer;
 pub use inspect::{Inspection, inspect};
 pub use kv::PAGE_TOKENS;
 pub use load::{Compute, LoadedModel, ModelSource, Precision, load};
-pub use template::{ChatMessage, ChatTemplate};
-pub use tokenizer::{Detokenizer, Tokenizer};
+pub use pieces::Pieces;
+pub use template::{ChatMessage, ChatTemplate, TemplateInputs};
+pub use tokenizer::Tokenizer;
 
 use std::path::PathBuf;
 

@@ -189,6 +189,9 @@ fn engine_fault(error: EngineError) -> Fault {
         EngineError::Template { .. } => {
             Fault::new(StatusCode::BAD_REQUEST, Some("invalid_value"), message).about("messages")
         }
+        EngineError::Constraint { .. } => {
+            Fault::new(StatusCode::BAD_REQUEST, Some("invalid_value"), message).about("response_format")
+        }
         EngineError::ShuttingDown => {
             Fault::new(StatusCode::SERVICE_UNAVAILABLE, Some("unavailable"), message).retry_after(SOON)
         }

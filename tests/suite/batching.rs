@@ -57,6 +57,7 @@ fn jobs(engine: &Engine, count: usize) -> Vec<Job> {
                     Vec::new()
                 },
                 logprobs: None,
+                constraint: None,
             }
         })
         .collect()
@@ -185,6 +186,7 @@ fn answers_to_one_prompt_share_its_pages() {
         },
         stop: Vec::new(),
         logprobs: None,
+        constraint: None,
     };
     let length = prompt.len() as u32;
     let shared = (length - 1) / 32 * 32;
@@ -258,6 +260,7 @@ fn endless(engine: &Engine, model: ModelId) -> Job {
         },
         stop: Vec::new(),
         logprobs: None,
+        constraint: None,
     }
 }
 
@@ -283,6 +286,7 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
         sampling: Sampling::default(),
         stop: Vec::new(),
         logprobs: None,
+        constraint: None,
     };
     let hello = question(&engine, model, "Hello");
     let refused = |job| engine.submit(job).unwrap_err();
@@ -315,6 +319,7 @@ fn logprobs_come_with_every_token_and_name_the_choice_first() {
         },
         stop: Vec::new(),
         logprobs: Some(4),
+        constraint: None,
     };
     let mut stream = engine.submit(job).unwrap();
     let (mut text, mut named) = (String::new(), String::new());

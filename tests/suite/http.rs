@@ -162,7 +162,7 @@ async fn bad_input_is_refused_in_the_wire_s_own_words_and_the_server_goes_on() {
             with("tools", json!([{"type": "function", "function": {"name": "f"}}])),
             400,
         ),
-        (chat, with("response_format", json!({"type": "json_object"})), 400),
+        (chat, with("response_format", json!({"type": "xml"})), 400),
         // No JSON has a NaN; some clients write one all the same.
         (
             chat,

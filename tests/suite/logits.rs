@@ -115,6 +115,7 @@ fn greedy_text_is_that_of_transformers() {
                     },
                     stop: Vec::new(),
                     logprobs: None,
+                    constraint: None,
                 };
                 (job, line["text"].as_str().unwrap().to_owned())
             })

@@ -5,6 +5,7 @@
 
 mod architectures;
 mod batching;
+mod constrained;
 mod damaged;
 mod http;
 mod logits;

@@ -53,10 +53,7 @@ pub fn engine_with_kv(settings: EngineSettings, kv_bytes: u64) -> (Engine, Arc<S
 }
 
 pub fn question(engine: &Engine, model: ModelId, text: &str) -> Vec<TokenId> {
-    let message = ChatMessage {
-        role: "user".to_owned(),
-        content: text.to_owned(),
-    };
+    let message = ChatMessage::new("user", text);
     engine.chat_prompt(model, &[message]).unwrap()
 }
 

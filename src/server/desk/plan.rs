@@ -193,6 +193,7 @@ impl Plan {
             sampling,
             stop: self.ask.stop.clone(),
             logprobs: self.ask.logprobs,
+            constraint: self.ask.constraint.clone(),
         }
     }
 }

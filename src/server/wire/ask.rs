@@ -1,6 +1,6 @@
 //! A valid request in plain words, whatever door it came through.
 
-use crate::engine::{ChatMessage, Sampling};
+use crate::engine::{ChatMessage, Constraint, Sampling};
 use crate::units::TokenId;
 
 use super::reference::Reference;
@@ -18,6 +18,8 @@ pub struct Ask {
     pub sampling: SamplingWish,
     pub stop: Vec<String>,
     pub logprobs: Option<u8>,
+    /// What every answer has to be.
+    pub constraint: Option<Constraint>,
     pub delivery: Delivery,
     /// With it the server judges every answer itself.
     pub reference: Option<Reference>,

@@ -8,6 +8,7 @@ use super::WireError;
 use super::ask::{Ask, Prompt};
 use super::common;
 use super::fields::{Fields, kind};
+use super::format::constraint;
 use super::refused::refuse_unsupported;
 
 /// Turns a chat request into a plain ask, or says what is wrong with it.
@@ -24,6 +25,7 @@ pub fn chat_ask(body: &Value) -> Result<Ask, WireError> {
         sampling: common::sampling(&body)?,
         stop: common::stop(&body)?,
         logprobs: logprobs(&body)?,
+        constraint: constraint(&body)?,
         delivery: common::delivery(&body)?,
     })
 }
@@ -89,10 +91,7 @@ fn message(item: &Value, path: String) -> Result<ChatMessage, WireError> {
             });
         }
     }
-    Ok(ChatMessage {
-        role: role.to_owned(),
-        content: content(&fields, role)?,
-    })
+    Ok(ChatMessage::new(role, content(&fields, role)?))
 }
 
 /// A string, or the text of a list of parts; an assistant's turn may be empty.

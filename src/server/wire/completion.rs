@@ -8,6 +8,7 @@ use super::WireError;
 use super::ask::{Ask, Prompt};
 use super::common::{self, MOST_CHOICES};
 use super::fields::{Fields, kind};
+use super::format::constraint;
 use super::refused::refuse_unsupported;
 
 /// Turns a completions request into a plain ask, or says what is wrong with it.
@@ -24,6 +25,7 @@ pub fn completion_ask(body: &Value) -> Result<Ask, WireError> {
         sampling: common::sampling(&body)?,
         stop: common::stop(&body)?,
         logprobs: body.integer("logprobs", 0..=20)?.map(|top| top as u8),
+        constraint: constraint(&body)?,
         delivery: common::delivery(&body)?,
     };
     if ask.choices() > MOST_CHOICES {

@@ -9,6 +9,7 @@ mod completion;
 mod error;
 mod extension;
 mod fields;
+mod format;
 mod logprobs;
 mod reference;
 mod refused;

@@ -19,6 +19,7 @@ enum Harmless {
 
 const NO_TOOLS: &str = "send the request without it";
 const PLAIN_TEXT: &str = "answers are plain text; leave it out";
+const USE_FORMAT: &str = "use 'response_format'";
 const LEAVE_OUT: &str = "leave it out";
 
 const REFUSED: &[(&str, Harmless, &str)] = &[
@@ -34,13 +35,13 @@ const REFUSED: &[(&str, Harmless, &str)] = &[
         Harmless::Empty,
         "the answer comes without the prompt; leave it out",
     ),
-    ("guided_json", Harmless::Never, PLAIN_TEXT),
-    ("guided_regex", Harmless::Never, PLAIN_TEXT),
-    ("guided_choice", Harmless::Never, PLAIN_TEXT),
-    ("guided_grammar", Harmless::Never, PLAIN_TEXT),
-    ("structured_outputs", Harmless::Never, PLAIN_TEXT),
-    ("json_schema", Harmless::Empty, PLAIN_TEXT),
-    ("grammar", Harmless::Empty, PLAIN_TEXT),
+    ("guided_json", Harmless::Never, USE_FORMAT),
+    ("guided_regex", Harmless::Never, USE_FORMAT),
+    ("guided_choice", Harmless::Never, USE_FORMAT),
+    ("guided_grammar", Harmless::Never, USE_FORMAT),
+    ("structured_outputs", Harmless::Never, USE_FORMAT),
+    ("json_schema", Harmless::Empty, USE_FORMAT),
+    ("grammar", Harmless::Empty, USE_FORMAT),
     ("ignore_eos", Harmless::Empty, LEAVE_OUT),
     ("min_tokens", Harmless::Empty, LEAVE_OUT),
     ("stop_token_ids", Harmless::Empty, "use 'stop' with strings"),
@@ -72,7 +73,6 @@ pub(super) fn refuse_unsupported(body: &Fields<'_>) -> Result<(), WireError> {
             });
         }
     }
-    refuse_response_format(body)?;
     refuse_best_of(body)?;
     refuse_modalities(body)
 }
@@ -95,22 +95,6 @@ fn is_empty(value: &Value) -> bool {
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Object(map) => map.is_empty(),
-    }
-}
-
-fn refuse_response_format(body: &Fields<'_>) -> Result<(), WireError> {
-    let Some(format) = body.object("response_format")? else {
-        return Ok(());
-    };
-    match format.text("type")? {
-        Some("text") => Ok(()),
-        Some(_) => Err(WireError::Unsupported {
-            param: "response_format".to_owned(),
-            mend: PLAIN_TEXT,
-        }),
-        None => Err(WireError::Missing {
-            param: "response_format.type".to_owned(),
-        }),
     }
 }
 

@@ -91,11 +91,24 @@ fn wrong_chat_fields_are_named() {
             "tools",
         ),
         (json!({"tool_choice": "required"}), "tool_choice"),
-        (
-            json!({"response_format": {"type": "json_object"}}),
-            "response_format",
-        ),
+        (json!({"response_format": "json"}), "response_format"),
         (json!({"response_format": {}}), "response_format.type"),
+        (
+            json!({"response_format": {"type": "xml"}}),
+            "response_format.type",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema"}}),
+            "response_format.json_schema",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"schema": 3}}}),
+            "response_format.json_schema.schema",
+        ),
+        (
+            json!({"response_format": {"type": "regex", "pattern": ""}}),
+            "response_format.pattern",
+        ),
         (json!({"modalities": ["text", "audio"]}), "modalities"),
         (json!({"guided_json": {"type": "object"}}), "guided_json"),
         (json!({"messplus": 1}), "messplus"),
@@ -253,4 +266,30 @@ fn wrong_completion_fields_are_named() {
     }
     assert_eq!(completion(json!({"logprobs": 0})).unwrap().logprobs, Some(0));
     assert_eq!(completion(json!({"n": 2, "best_of": 2})).unwrap().choices(), 2);
+}
+
+#[test]
+fn formats_become_constraints() {
+    use crate::engine::Constraint;
+    let of = |format: serde_json::Value| chat(json!({"response_format": format})).unwrap().constraint;
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}});
+    assert_eq!(of(json!(null)), None);
+    assert_eq!(of(json!({"type": "text"})), None);
+    assert_eq!(of(json!({"type": "json_object"})), Some(Constraint::JsonObject));
+    assert_eq!(
+        of(json!({"type": "json_schema", "json_schema": {"name": "a", "strict": true, "schema": schema}})),
+        Some(Constraint::JsonSchema(schema))
+    );
+    assert_eq!(
+        of(json!({"type": "json_schema", "json_schema": {"name": "a"}})),
+        Some(Constraint::JsonObject)
+    );
+    assert_eq!(
+        of(json!({"type": "regex", "pattern": "a+"})),
+        Some(Constraint::Regex("a+".to_owned()))
+    );
+    assert_eq!(
+        of(json!({"type": "grammar", "grammar": "start: \"a\""})),
+        Some(Constraint::Lark("start: \"a\"".to_owned()))
+    );
 }
