@@ -5,6 +5,7 @@
 
 mod architectures;
 mod batching;
+mod companions;
 mod constrained;
 mod damaged;
 mod http;
