@@ -149,6 +149,7 @@ impl Lane {
             batch.push(
                 sequence.pending(need.tokens),
                 first,
+                sequence.job.prompt.len(),
                 sequence.page_numbers(),
                 sequence.remaining() == need.tokens,
             );

@@ -257,7 +257,7 @@ impl Opening {
         self.sink.begin_step(self.device, start);
         let loaded = model::load(&spec.source, spec.compute, spec.precision).and_then(|mut model| {
             let mut batch = Batch::default();
-            batch.push(&[TokenId(0)], 0, &[0], true);
+            batch.push(&[TokenId(0)], 0, 1, &[0], true);
             model.decoder.materialise_page(0);
             model.decoder.forward(&batch)?;
             model.decoder.release_page(0);

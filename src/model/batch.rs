@@ -4,13 +4,16 @@ use crate::units::TokenId;
 
 /// Several sequences' new tokens packed one after the other, prefill chunks and decode rows alike.
 ///
-/// With `T` tokens in `S` sequences: `input_ids`, `positions` and `slots` are `[T]`, `cu_seqlens` is `[S + 1]`,
-/// `block_tables` is `[S, table_width]`, row by row.
+/// With `T` tokens in `S` sequences: `input_ids`, `positions`, `extents` and `slots` are `[T]`, `cu_seqlens` is
+/// `[S + 1]`, `block_tables` is `[S, table_width]`, row by row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     pub input_ids: Vec<TokenId>,
     /// Place of each token in its own sequence, from 0. Tokens of one sequence follow each other without a gap.
     pub positions: Vec<u32>,
+    /// How long each token's sequence is for rotary embeddings that look at the length: the prompt's length, for
+    /// tokens past the prompt their own position + 1. It does not depend on how the prompt was cut into chunks.
+    pub extents: Vec<u32>,
     /// `cu_seqlens[s]..cu_seqlens[s + 1]` are the tokens of sequence `s`.
     pub cu_seqlens: Vec<u32>,
     /// Where each token's key and value go: page × [`PAGE_TOKENS`](super::PAGE_TOKENS) + offset.
@@ -23,15 +26,24 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Appends a sequence's next tokens. `pages` must cover every position up to the last of `tokens`.
+    /// Appends a sequence's next tokens. `prompt` is the length of the sequence's prompt, of which `tokens` may be a
+    /// part. `pages` must cover every position up to the last of `tokens`.
     /// With `wants_logits` the last token's logits are asked for.
-    pub fn push(&mut self, tokens: &[TokenId], first_position: usize, pages: &[u32], wants_logits: bool) {
+    pub fn push(
+        &mut self,
+        tokens: &[TokenId],
+        first_position: usize,
+        prompt: usize,
+        pages: &[u32],
+        wants_logits: bool,
+    ) {
         if self.cu_seqlens.is_empty() {
             self.cu_seqlens.push(0);
         }
         for (place, &token) in (first_position..).zip(tokens) {
             self.input_ids.push(token);
             self.positions.push(place as u32);
+            self.extents.push(prompt.max(place + 1) as u32);
             let page = pages[place / super::PAGE_TOKENS];
             self.slots
                 .push(page * super::PAGE_TOKENS as u32 + (place % super::PAGE_TOKENS) as u32);
@@ -100,9 +112,9 @@ mod tests {
     fn tables_widen_with_the_longest_sequence() {
         let ids = |n: u32| (0..n).map(TokenId).collect::<Vec<_>>();
         let mut batch = Batch::default();
-        batch.push(&ids(1), 5, &[9], true);
-        batch.push(&ids(40), 0, &[3, 4, 8], false);
-        batch.push(&ids(2), 31, &[6, 7], true);
+        batch.push(&ids(1), 5, 3, &[9], true);
+        batch.push(&ids(40), 0, 50, &[3, 4, 8], false);
+        batch.push(&ids(2), 31, 32, &[6, 7], true);
         assert_eq!(batch.table_width, 2);
         assert_eq!(batch.block_tables, [9, 0, 3, 4, 6, 7]);
         assert_eq!(batch.cu_seqlens, [0, 1, 41, 43]);
@@ -110,5 +122,7 @@ mod tests {
         assert_eq!(batch.slots[0], 9 * 32 + 5);
         assert_eq!(batch.slots[41..], [6 * 32 + 31, 7 * 32]);
         assert_eq!(batch.sequences(), 3);
+        assert_eq!((batch.extents[0], batch.extents[1]), (6, 50));
+        assert_eq!(batch.extents[41..], [32, 33]);
     }
 }

@@ -5,8 +5,20 @@ use super::ModelError;
 /// Tokens a page holds.
 pub const PAGE_TOKENS: usize = 32;
 
-/// Pages of f32 keys and values. A page holds every layer: `[layers][key, value][kv_heads][PAGE_TOKENS][head_dim]`,
-/// so that one head's keys within a page lie side by side.
+/// Values side by side in a vector register; rows of values are padded to whole ones.
+pub const LANES: usize = 8;
+
+/// One head's keys and values within a page.
+pub struct PageHead<'a> {
+    /// `[head_dim][PAGE_TOKENS]`: the same part of all the page's keys lies together, so that a query meets
+    /// eight keys with one multiplication.
+    pub keys: &'a [[f32; PAGE_TOKENS]],
+    /// `[PAGE_TOKENS][padded_dim]`.
+    pub values: &'a [f32],
+}
+
+/// Pages of f32 keys and values. A page holds every layer and KV head one after the other; see [`PageHead`] for
+/// the order within a head.
 pub struct KvPages {
     layers: usize,
     kv_heads: usize,
@@ -25,16 +37,21 @@ impl KvPages {
     }
 
     pub fn values_per_page(&self) -> usize {
-        self.layers * 2 * self.head_stride() * self.kv_heads
+        self.layers * self.kv_heads * self.head_stride()
     }
 
-    /// Values from one head to the next within a page's keys or values of one layer.
+    /// A head's width in whole vectors.
+    pub fn padded_dim(&self) -> usize {
+        self.head_dim.next_multiple_of(LANES)
+    }
+
+    /// Values from one head to the next within a page.
     fn head_stride(&self) -> usize {
-        PAGE_TOKENS * self.head_dim
+        PAGE_TOKENS * (self.head_dim + self.padded_dim())
     }
 
-    fn offset(&self, layer: usize, value: bool, kv_head: usize) -> usize {
-        ((layer * 2 + usize::from(value)) * self.kv_heads + kv_head) * self.head_stride()
+    fn offset(&self, layer: usize, kv_head: usize) -> usize {
+        (layer * self.kv_heads + kv_head) * self.head_stride()
     }
 
     /// Gives `page` its memory if it has none yet.
@@ -64,31 +81,31 @@ impl KvPages {
         value: &[f32],
     ) -> Result<(), ModelError> {
         let (page, place) = (slot / PAGE_TOKENS, slot % PAGE_TOKENS);
-        let width = self.head_dim;
-        let key_at = self.offset(layer, false, kv_head) + place * width;
-        let value_at = self.offset(layer, true, kv_head) + place * width;
+        let (dim, padded) = (self.head_dim, self.padded_dim());
+        let (at, stride) = (self.offset(layer, kv_head), self.head_stride());
         let memory = self
             .pages
             .get_mut(page)
             .and_then(Option::as_mut)
             .ok_or_else(|| ModelError::Compute(format!("KV page {page} is used before it has memory")))?;
-        memory[key_at..key_at + width].copy_from_slice(key);
-        memory[value_at..value_at + width].copy_from_slice(value);
+        let (keys, values) = memory[at..at + stride].split_at_mut(dim * PAGE_TOKENS);
+        for (part, &key) in keys.chunks_exact_mut(PAGE_TOKENS).zip(key) {
+            part[place] = key;
+        }
+        values[place * padded..][..dim].copy_from_slice(value);
         Ok(())
     }
 
-    /// Keys and values of one layer and head in `page`, each `[PAGE_TOKENS, head_dim]`.
-    pub fn head(&self, layer: usize, kv_head: usize, page: usize) -> (&[f32], &[f32]) {
+    /// Keys and values of one layer and head in `page`, which must have memory.
+    pub fn head(&self, layer: usize, kv_head: usize, page: usize) -> PageHead<'_> {
         let memory = self.pages[page]
             .as_ref()
             .expect("a page is written before it is read");
-        let (key, value) = (
-            self.offset(layer, false, kv_head),
-            self.offset(layer, true, kv_head),
-        );
-        (
-            &memory[key..key + self.head_stride()],
-            &memory[value..value + self.head_stride()],
-        )
+        let head = &memory[self.offset(layer, kv_head)..][..self.head_stride()];
+        let (keys, values) = head.split_at(self.head_dim * PAGE_TOKENS);
+        PageHead {
+            keys: keys.as_chunks().0,
+            values,
+        }
     }
 }

@@ -4,11 +4,12 @@ use candle_core::{CpuStorage, D, DType, Device, Storage, Tensor};
 use candle_nn::ops::{rms_norm, swiglu};
 
 use super::ModelError;
-use super::attention::{Heads, Rotary, attend};
+use super::attention::{AttentionSpec, Heads, attend, turn_and_store};
 use super::batch::{Batch, Logits};
 use super::config::DecoderConfig;
 use super::kv::KvPages;
 use super::load::Decoder;
+use super::rotary::{Rope, RopeScaling};
 use super::weights::Weights;
 
 struct Layer {
@@ -24,8 +25,8 @@ struct Layer {
 
 pub struct Llama {
     config: DecoderConfig,
-    heads: Heads,
-    inverse_frequencies: Vec<f32>,
+    attention: AttentionSpec,
+    rope: Rope,
     embedding: Tensor,
     layers: Vec<Layer>,
     final_norm: Tensor,
@@ -69,12 +70,19 @@ impl Llama {
         } else {
             weights.get("lm_head.weight", &[config.vocabulary, hidden])?
         };
-        let dim = config.head_dim;
         Ok(Self {
-            heads,
-            inverse_frequencies: (0..dim / 2)
-                .map(|i| (1.0 / config.rope_theta.powf(2.0 * i as f64 / dim as f64)) as f32)
-                .collect(),
+            attention: AttentionSpec {
+                heads,
+                scale: (heads.dim as f32).powf(-0.5),
+                window: None,
+                softcap: None,
+            },
+            rope: Rope {
+                rotary_dim: config.head_dim,
+                base: config.rope_theta,
+                scaling: RopeScaling::Default,
+                max_positions: config.max_positions,
+            },
             layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
             final_norm: weights.get("model.norm.weight", &[hidden])?,
             embedding,
@@ -106,14 +114,16 @@ impl Llama {
         let eps = self.config.norm_eps as f32;
         let ids: Vec<u32> = batch.input_ids.iter().map(|t| t.0).collect();
         let ids = Tensor::from_vec(ids, batch.input_ids.len(), &self.device)?;
-        let rotary = Rotary::new(&self.inverse_frequencies, &batch.positions);
+        let rotary = self.rope.tables(&batch.positions, &batch.extents);
         let mut hidden = self.embedding.embedding(&ids)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let normed = rms_norm(&hidden, &layer.attention_norm, eps)?;
-            let fused = values(&normed.matmul(&layer.fused_projection.t()?)?)?;
-            let attended = attend(fused, batch, &rotary, self.heads, index, &mut self.cache)
+            let mut fused = values(&normed.matmul(&layer.fused_projection.t()?)?)?;
+            let heads = self.attention.heads;
+            turn_and_store(&mut fused, batch, Some(&rotary), heads, index, &mut self.cache)
                 .map_err(|e| candle_core::Error::Msg(e.to_string()))?;
-            let width = self.heads.query * self.heads.dim;
+            let attended = attend(&fused, batch, &self.attention, index, &self.cache);
+            let width = heads.query_width();
             let attended = Tensor::from_vec(attended, (batch.input_ids.len(), width), &self.device)?;
             hidden = (hidden + attended.matmul(&layer.output_projection.t()?)?)?;
             let normed = rms_norm(&hidden, &layer.feed_norm, eps)?;

@@ -9,6 +9,7 @@ mod files;
 mod kv;
 mod llama;
 mod load;
+mod rotary;
 mod template;
 mod tokenizer;
 mod weights;

@@ -61,7 +61,7 @@ fn forward(decoder: &mut dyn Decoder, ids: &[TokenId], chunk: usize) -> Vec<Logi
         .map(|from| {
             let tokens = &ids[from..ids.len().min(from + chunk)];
             let mut batch = Batch::default();
-            batch.push(tokens, from, &pages, false);
+            batch.push(tokens, from, ids.len(), &pages, false);
             batch.logit_rows = (0..tokens.len() as u32).collect();
             decoder.forward(&batch).unwrap()
         })
