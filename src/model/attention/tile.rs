@@ -170,24 +170,15 @@ impl Tile<'_> {
             let head = self
                 .cache
                 .head(self.layer, self.kv_head, self.table[page] as usize);
-            let mut row = 0;
-            for queries in queries.chunks(BLOCK * dim) {
-                match queries.len() / dim {
-                    1 => self.block::<S, 1, 4>(s, queries, row, page, &head, part),
-                    2 => self.block::<S, 2, 4>(s, queries, row, page, &head, part),
-                    3 => self.block::<S, 3, 4>(s, queries, row, page, &head, part),
-                    4 => self.block::<S, 4, 2>(s, queries, row, page, &head, part),
-                    5 => self.block::<S, 5, 2>(s, queries, row, page, &head, part),
-                    _ => self.block::<S, BLOCK, 2>(s, queries, row, page, &head, part),
-                }
-                row += BLOCK;
+            for (block, queries) in queries.chunks(BLOCK * dim).enumerate() {
+                self.block(s, queries, block * BLOCK, page, &head, part);
             }
         }
     }
 
-    /// `R` rows against one page, `N` vectors at a time.
+    /// Up to [`BLOCK`] rows from `row` on against one page.
     #[inline(always)]
-    fn block<S: Simd, const R: usize, const N: usize>(
+    fn block<S: Simd>(
         &self,
         s: S,
         queries: &[f32],
@@ -196,58 +187,61 @@ impl Tile<'_> {
         head: &PageHead,
         part: &mut Partial,
     ) {
+        let rows = queries.len() / self.spec.heads.dim;
         let group = self.spec.heads.group();
-        let seen: [Range<usize>; R] = std::array::from_fn(|r| {
+        let first = page * PAGE_TOKENS;
+        let mut seen = [const { 0..0 }; BLOCK];
+        for (r, seen) in seen[..rows].iter_mut().enumerate() {
             let visible = self.spec.visible(self.first + (row + r) / group);
-            let first = page * PAGE_TOKENS;
-            visible.start.saturating_sub(first)..visible.end.saturating_sub(first).min(PAGE_TOKENS)
-        });
+            *seen = visible.start.saturating_sub(first)..visible.end.saturating_sub(first).min(PAGE_TOKENS);
+        }
+        let seen = &seen[..rows];
         // Rows go by token, so the first sees the earliest keys and the last the latest.
-        let union = seen[0].start..seen[R - 1].end;
+        let union = seen[0].start..seen[rows - 1].end;
         if union.is_empty() {
             return;
         }
-        let mut weights = [[0.0; PAGE_TOKENS]; R];
-        for first in (0..VECTORS).step_by(N) {
-            if first * LANES < union.end && union.start < (first + N) * LANES {
-                scores::<S, R, N>(s, queries.as_chunks().0, head.keys, first, &mut weights);
-            }
+        let mut weights = [[0.0; PAGE_TOKENS]; BLOCK];
+        match rows {
+            1 => scores::<S, 1, 4>(s, queries, head.keys, &union, &mut weights),
+            2 => scores::<S, 2, 4>(s, queries, head.keys, &union, &mut weights),
+            3 => scores::<S, 3, 4>(s, queries, head.keys, &union, &mut weights),
+            4 => scores::<S, 4, 2>(s, queries, head.keys, &union, &mut weights),
+            5 => scores::<S, 5, 2>(s, queries, head.keys, &union, &mut weights),
+            _ => scores::<S, BLOCK, 2>(s, queries, head.keys, &union, &mut weights),
         }
         let padded = self.cache.padded_dim();
-        let mixed = &mut part.mixed[row * padded..][..R * padded];
-        for r in 0..R {
-            if !seen[r].is_empty() {
+        let mixed = &mut part.mixed[row * padded..][..rows * padded];
+        for (r, seen) in seen.iter().enumerate() {
+            if !seen.is_empty() {
                 let mixed = &mut mixed[r * padded..][..padded];
                 let (highest, sum) = (&mut part.highest[row + r], &mut part.sum[row + r]);
-                self.softmax(s, &mut weights[r], &seen[r], highest, sum, mixed);
+                self.softmax(s, &mut weights[r], seen, highest, sum, mixed);
             }
         }
         // Keys that all rows see are mixed for all at once; before and after them each row has its own.
-        let common = seen[R - 1].start..seen[0].end;
-        let common = if common.is_empty() {
-            PAGE_TOKENS..PAGE_TOKENS
-        } else {
-            common
-        };
-        let own = |r: usize, keys: Range<usize>, mixed: &mut [f32]| {
-            if R > 1 && !keys.is_empty() {
-                mix::<S, 1, 4>(
-                    s,
-                    &[weights[r]],
-                    head.values,
-                    keys,
-                    &mut mixed[r * padded..][..padded],
-                );
-            }
-        };
-        for r in 0..R {
-            own(r, seen[r].start..seen[r].end.min(common.start), mixed);
+        let mut common = seen[rows - 1].start..seen[0].end;
+        if common.is_empty() {
+            common = PAGE_TOKENS..PAGE_TOKENS;
         }
-        if !common.is_empty() {
-            mix::<S, R, N>(s, &weights, head.values, common.clone(), mixed);
+        for (r, seen) in seen.iter().enumerate() {
+            let own = seen.start..seen.end.min(common.start);
+            let mixed = &mut mixed[r * padded..][..padded];
+            mix::<S, 1, 4>(s, &weights[r..], head.values, own, mixed);
         }
-        for r in 0..R {
-            own(r, seen[r].start.max(common.end)..seen[r].end, mixed);
+        let keys = common.clone();
+        match rows {
+            1 => mix::<S, 1, 4>(s, &weights, head.values, keys, mixed),
+            2 => mix::<S, 2, 4>(s, &weights, head.values, keys, mixed),
+            3 => mix::<S, 3, 4>(s, &weights, head.values, keys, mixed),
+            4 => mix::<S, 4, 2>(s, &weights, head.values, keys, mixed),
+            5 => mix::<S, 5, 2>(s, &weights, head.values, keys, mixed),
+            _ => mix::<S, BLOCK, 2>(s, &weights, head.values, keys, mixed),
+        }
+        for (r, seen) in seen.iter().enumerate() {
+            let own = seen.start.max(common.end)..seen.end;
+            let mixed = &mut mixed[r * padded..][..padded];
+            mix::<S, 1, 4>(s, &weights[r..], head.values, own, mixed);
         }
     }
 
@@ -263,11 +257,16 @@ impl Tile<'_> {
         mixed: &mut [f32],
     ) {
         let weights = weights.as_chunks_mut::<LANES>().0;
-        let mut scores: [S::Vector; VECTORS] =
-            std::array::from_fn(|v| s.mul(s.load(&weights[v]), s.splat(self.spec.scale)));
+        let scale = s.splat(self.spec.scale);
+        let mut scores = [scale; VECTORS];
+        for (score, product) in scores.iter_mut().zip(&*weights) {
+            *score = s.mul(s.load(product), scale);
+        }
         if let Some(cap) = self.spec.softcap {
             let cap = s.splat(cap);
-            scores = scores.map(|x| s.mul(cap, simd::tanh(s, s.div(x, cap))));
+            for score in &mut scores {
+                *score = s.mul(cap, simd::tanh(s, s.div(*score, cap)));
+            }
         }
         if *seen != (0..PAGE_TOKENS) {
             let (from, to) = (s.splat(seen.start as f32), s.splat(seen.end as f32));
@@ -290,9 +289,9 @@ impl Tile<'_> {
             *highest = top;
         }
         let top = s.splat(*highest);
-        let scores = scores.map(|x| simd::exp(s, s.sub(x, top)));
-        for (weights, scores) in weights.iter_mut().zip(scores) {
-            s.store(scores, weights);
+        for (weights, score) in weights.iter_mut().zip(&mut scores) {
+            *score = simd::exp(s, s.sub(*score, top));
+            s.store(*score, weights);
         }
         let halves = (s.add(scores[0], scores[1]), s.add(scores[2], scores[3]));
         *sum += simd::sum(s, s.add(halves.0, halves.1));
@@ -310,29 +309,50 @@ const PLACES: [f32; PAGE_TOKENS] = {
     places
 };
 
-/// Products of `R` queries (`[dim][R]`) with the page's keys in vectors `first..first + N`.
+/// The first `N` vectors of `from`. A plain loop: closures given to the standard library would not be compiled for
+/// the wider instructions.
+#[inline(always)]
+fn load<S: Simd, const N: usize>(s: S, from: &[[f32; LANES]]) -> [S::Vector; N] {
+    let mut vectors = [s.splat(0.0); N];
+    for (vector, from) in vectors.iter_mut().zip(&from[..N]) {
+        *vector = s.load(from);
+    }
+    vectors
+}
+
+#[inline(always)]
+fn store<S: Simd, const N: usize>(s: S, vectors: [S::Vector; N], to: &mut [[f32; LANES]]) {
+    for (vector, to) in vectors.into_iter().zip(to) {
+        s.store(vector, to);
+    }
+}
+
+/// Products of `R` queries (`[dim][R]`) with the page's keys, `N` vectors of them at a time; vectors outside
+/// `wanted` are left out.
 #[inline(always)]
 fn scores<S: Simd, const R: usize, const N: usize>(
     s: S,
-    queries: &[[f32; R]],
+    queries: &[f32],
     keys: &[[f32; PAGE_TOKENS]],
-    first: usize,
-    to: &mut [[f32; PAGE_TOKENS]; R],
+    wanted: &Range<usize>,
+    to: &mut [[f32; PAGE_TOKENS]; BLOCK],
 ) {
-    let mut sums = [[s.splat(0.0); N]; R];
-    for (query, key) in queries.iter().zip(keys) {
-        let key = key.as_chunks::<LANES>().0;
-        let key: [S::Vector; N] = std::array::from_fn(|n| s.load(&key[first + n]));
-        for r in 0..R {
-            let query = s.splat(query[r]);
-            for n in 0..N {
-                sums[r][n] = s.mul_add(query, key[n], sums[r][n]);
+    for first in (0..VECTORS).step_by(N) {
+        if wanted.end <= first * LANES || (first + N) * LANES <= wanted.start {
+            continue;
+        }
+        let mut sums = [[s.splat(0.0); N]; R];
+        for (query, key) in queries.as_chunks::<R>().0.iter().zip(keys) {
+            let key = load::<S, N>(s, &key.as_chunks().0[first..]);
+            for r in 0..R {
+                let query = s.splat(query[r]);
+                for n in 0..N {
+                    sums[r][n] = s.mul_add(query, key[n], sums[r][n]);
+                }
             }
         }
-    }
-    for r in 0..R {
-        for n in 0..N {
-            s.store(sums[r][n], &mut to[r].as_chunks_mut().0[first + n]);
+        for (to, sums) in to.iter_mut().zip(sums) {
+            store(s, sums, &mut to.as_chunks_mut().0[first..]);
         }
     }
 }
@@ -341,11 +361,14 @@ fn scores<S: Simd, const R: usize, const N: usize>(
 #[inline(always)]
 fn mix<S: Simd, const R: usize, const N: usize>(
     s: S,
-    weights: &[[f32; PAGE_TOKENS]; R],
+    weights: &[[f32; PAGE_TOKENS]],
     values: &[f32],
     keys: Range<usize>,
     mixed: &mut [f32],
 ) {
+    if keys.is_empty() {
+        return;
+    }
     let vectors = mixed.len() / (R * LANES);
     let whole = vectors - vectors % N;
     for column in (0..whole).step_by(N) {
@@ -359,7 +382,7 @@ fn mix<S: Simd, const R: usize, const N: usize>(
 #[inline(always)]
 fn mix_columns<S: Simd, const R: usize, const N: usize>(
     s: S,
-    weights: &[[f32; PAGE_TOKENS]; R],
+    weights: &[[f32; PAGE_TOKENS]],
     values: &[f32],
     keys: Range<usize>,
     column: usize,
@@ -367,12 +390,14 @@ fn mix_columns<S: Simd, const R: usize, const N: usize>(
 ) {
     let mixed = mixed.as_chunks_mut::<LANES>().0;
     let stride = mixed.len() / R;
-    let mut sums: [[S::Vector; N]; R] =
-        std::array::from_fn(|r| std::array::from_fn(|n| s.load(&mixed[r * stride + column + n])));
+    let mut sums = [[s.splat(0.0); N]; R];
+    for (sums, mixed) in sums.iter_mut().zip(mixed.chunks_exact(stride)) {
+        *sums = load(s, &mixed[column..]);
+    }
     let values = values.as_chunks::<LANES>().0[keys.start * stride..keys.end * stride].chunks_exact(stride);
+    let weights = &weights[..R];
     for (key, value) in keys.zip(values) {
-        let value = &value[column..column + N];
-        let value: [S::Vector; N] = std::array::from_fn(|n| s.load(&value[n]));
+        let value = load::<S, N>(s, &value[column..]);
         for r in 0..R {
             let weight = s.splat(weights[r][key]);
             for n in 0..N {
@@ -380,10 +405,8 @@ fn mix_columns<S: Simd, const R: usize, const N: usize>(
             }
         }
     }
-    for r in 0..R {
-        for n in 0..N {
-            s.store(sums[r][n], &mut mixed[r * stride + column + n]);
-        }
+    for (mixed, sums) in mixed.chunks_exact_mut(stride).zip(sums) {
+        store(s, sums, &mut mixed[column..]);
     }
 }
 
