@@ -6,6 +6,9 @@ use super::config::Keys;
 use super::metadata::decimal;
 use super::{GgufFile, ModelError};
 
+/// Half of a head's numbers, with much room.
+const MOST_DIVISORS: usize = 1 << 16;
+
 /// The divisors of frequencies that a file keeps as tensors.
 #[derive(Debug, Default)]
 pub struct Tensors {
@@ -19,7 +22,7 @@ pub struct Tensors {
 impl Tensors {
     pub fn read(file: &GgufFile) -> Result<Self, ModelError> {
         let read = |name: &str| -> Result<Option<Vec<f64>>, ModelError> {
-            let Some(numbers) = file.raw(name).transpose()? else {
+            let Some(numbers) = file.raw(name, MOST_DIVISORS).transpose()? else {
                 return Ok(None);
             };
             if numbers.iter().any(|number| !number.is_finite() || *number <= 0.0) {
@@ -104,6 +107,19 @@ fn scaling(keys: &Keys, tensors: &Tensors, original: Option<usize>) -> Result<Op
             scaling["attention_factor"] = json!(attention);
         }
         return Ok(Some(scaling));
+    }
+    let told = |key: &str, usual: f64| keys.float(key).map(|value| value.filter(|value| *value != usual));
+    for (key, usual) in [
+        ("rope.scaling.attn_factor", 1.0),
+        ("rope.scaling.yarn_ext_factor", 1.0),
+        ("rope.scaling.yarn_log_multiplier", 0.0),
+    ] {
+        if let Some(value) = told(key, usual)? {
+            return Err(format!(
+                "its {} is {value}, which cannot be computed",
+                keys.key(key)
+            ));
+        }
     }
     match (kind, &tensors.factors) {
         ("none", None) => Ok(None),
