@@ -43,8 +43,20 @@ pub fn rope(keys: &Keys, tensors: &Tensors) -> Result<Map<String, Value>, String
     let mut fields = Map::new();
     let theta = keys.float("rope.freq_base")?.unwrap_or(10_000.0);
     fields.insert("rope_theta".to_owned(), json!(theta));
-    if let Some(share) = partial(keys)? {
+    let (turned, head_dim) = turned(keys)?;
+    if turned < head_dim {
+        let share = turned as f64 / head_dim as f64;
         fields.insert("partial_rotary_factor".to_owned(), json!(share));
+    }
+    let divisors = [&tensors.factors, &tensors.short, &tensors.long];
+    for divisors in divisors.into_iter().flatten() {
+        if divisors.len() != turned / 2 {
+            return Err(format!(
+                "its rotary embeddings turn {} pairs of numbers and have {} divisors",
+                turned / 2,
+                divisors.len()
+            ));
+        }
     }
     let original = keys.count("rope.scaling.original_context_length")?;
     if let Some(original) = original {
@@ -56,11 +68,8 @@ pub fn rope(keys: &Keys, tensors: &Tensors) -> Result<Map<String, Value>, String
     Ok(fields)
 }
 
-/// The share of a head's numbers that is turned, where it is not all.
-fn partial(keys: &Keys) -> Result<Option<f64>, String> {
-    let Some(turned) = keys.count("rope.dimension_count")? else {
-        return Ok(None);
-    };
+/// How many numbers of a head are turned, and how many it has.
+fn turned(keys: &Keys) -> Result<(usize, usize), String> {
     let head_dim = match keys.count("attention.key_length")? {
         Some(given) => given,
         None => {
@@ -68,13 +77,13 @@ fn partial(keys: &Keys) -> Result<Option<f64>, String> {
             hidden / keys.count("attention.head_count")?.unwrap_or(1).max(1)
         }
     };
+    let turned = keys.count("rope.dimension_count")?.unwrap_or(head_dim);
     if turned == 0 || turned > head_dim || !turned.is_multiple_of(2) {
         return Err(format!(
-            "its {} is {turned}, with heads of {head_dim} numbers",
-            keys.key("rope.dimension_count")
+            "its rotary embeddings turn {turned} numbers of heads that have {head_dim}"
         ));
     }
-    Ok((turned < head_dim).then(|| turned as f64 / head_dim as f64))
+    Ok((turned, head_dim))
 }
 
 fn scaling(keys: &Keys, tensors: &Tensors, original: Option<usize>) -> Result<Option<Value>, String> {
