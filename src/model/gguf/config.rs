@@ -323,19 +323,18 @@ fn query_scalar(file: &GgufFile, keys: &Keys, largest: bool, head_dim: usize) ->
 fn layer_types(keys: &Keys, layers: usize, pattern: usize) -> Result<Value, String> {
     const KEY: &str = "attention.sliding_window_pattern";
     let key = keys.key(KEY);
-    let slides: Vec<bool> = if keys.metadata.is_array(&key) {
-        let marks = keys.metadata.numbers(&key)?.unwrap_or_default();
+    let marks = match keys.metadata.is_array(&key) {
+        true => keys.metadata.numbers(&key)?,
+        false => None,
+    };
+    let slides: Vec<bool> = if let Some(marks) = marks {
         if marks.len() < layers {
             return Err(format!(
                 "its {key} speaks of {} layers and it has {layers}",
                 marks.len()
             ));
         }
-        marks
-            .into_iter()
-            .take(layers)
-            .map(super::metadata::Number::is_true)
-            .collect()
+        marks.take(layers).map(super::metadata::Number::is_true).collect()
     } else {
         let pattern = keys.count(KEY)?.unwrap_or(pattern);
         (0..layers)

@@ -152,9 +152,10 @@ impl Metadata {
         })
     }
 
-    pub fn numbers(&self, key: &str) -> Result<Option<Vec<Number>>, String> {
+    /// One by one: a list of them would take many times the file's memory.
+    pub fn numbers(&self, key: &str) -> Result<Option<impl ExactSizeIterator<Item = Number> + '_>, String> {
         self.get(key, "an array of numbers", |value| match value {
-            Value::Numbers(scalar, bytes) => Some(numbers(*scalar, bytes).collect()),
+            Value::Numbers(scalar, bytes) => Some(numbers(*scalar, bytes)),
             _ => None,
         })
     }
@@ -178,7 +179,7 @@ impl Metadata {
     }
 }
 
-fn numbers(scalar: Scalar, bytes: &[u8]) -> impl Iterator<Item = Number> + '_ {
+fn numbers(scalar: Scalar, bytes: &[u8]) -> impl ExactSizeIterator<Item = Number> + '_ {
     bytes
         .chunks_exact(scalar.size())
         .map(move |one| scalar.decode(one))

@@ -187,11 +187,16 @@ impl GgufFile {
         Ok(weights::dequantise(kind, blocks, count)?)
     }
 
-    /// A tensor by GGUF's own name, for those that transformers has no name for.
-    fn raw(&self, name: &str) -> Option<Result<Vec<f32>, ModelError>> {
+    /// A short tensor by GGUF's own name, for those that transformers has no name for.
+    fn raw(&self, name: &str, most: usize) -> Option<Result<Vec<f32>, ModelError>> {
         let tensor = self.header.tensors.get(name)?;
         let rows = Rows::whole(tensor);
         let count = rows.shape.iter().product();
+        if count > most {
+            return Some(Err(self.bad(format!(
+                "its {name} has {count} numbers, and up to {most} make sense"
+            ))));
+        }
         Some(
             rows.read(&self.file)
                 .map_err(|error| ModelError::Unreadable {

@@ -6,6 +6,9 @@ use super::config::Keys;
 use super::metadata::decimal;
 use super::{GgufFile, ModelError};
 
+/// Half of a head's numbers, with much room.
+const MOST_DIVISORS: usize = 1 << 16;
+
 /// The divisors of frequencies that a file keeps as tensors.
 #[derive(Debug, Default)]
 pub struct Tensors {
@@ -19,7 +22,7 @@ pub struct Tensors {
 impl Tensors {
     pub fn read(file: &GgufFile) -> Result<Self, ModelError> {
         let read = |name: &str| -> Result<Option<Vec<f64>>, ModelError> {
-            let Some(numbers) = file.raw(name).transpose()? else {
+            let Some(numbers) = file.raw(name, MOST_DIVISORS).transpose()? else {
                 return Ok(None);
             };
             if numbers.iter().any(|number| !number.is_finite() || *number <= 0.0) {
@@ -40,8 +43,20 @@ pub fn rope(keys: &Keys, tensors: &Tensors) -> Result<Map<String, Value>, String
     let mut fields = Map::new();
     let theta = keys.float("rope.freq_base")?.unwrap_or(10_000.0);
     fields.insert("rope_theta".to_owned(), json!(theta));
-    if let Some(share) = partial(keys)? {
+    let (turned, head_dim) = turned(keys)?;
+    if turned < head_dim {
+        let share = turned as f64 / head_dim as f64;
         fields.insert("partial_rotary_factor".to_owned(), json!(share));
+    }
+    let divisors = [&tensors.factors, &tensors.short, &tensors.long];
+    for divisors in divisors.into_iter().flatten() {
+        if divisors.len() != turned / 2 {
+            return Err(format!(
+                "its rotary embeddings turn {} pairs of numbers and have {} divisors",
+                turned / 2,
+                divisors.len()
+            ));
+        }
     }
     let original = keys.count("rope.scaling.original_context_length")?;
     if let Some(original) = original {
@@ -53,11 +68,8 @@ pub fn rope(keys: &Keys, tensors: &Tensors) -> Result<Map<String, Value>, String
     Ok(fields)
 }
 
-/// The share of a head's numbers that is turned, where it is not all.
-fn partial(keys: &Keys) -> Result<Option<f64>, String> {
-    let Some(turned) = keys.count("rope.dimension_count")? else {
-        return Ok(None);
-    };
+/// How many numbers of a head are turned, and how many it has.
+fn turned(keys: &Keys) -> Result<(usize, usize), String> {
     let head_dim = match keys.count("attention.key_length")? {
         Some(given) => given,
         None => {
@@ -65,13 +77,13 @@ fn partial(keys: &Keys) -> Result<Option<f64>, String> {
             hidden / keys.count("attention.head_count")?.unwrap_or(1).max(1)
         }
     };
+    let turned = keys.count("rope.dimension_count")?.unwrap_or(head_dim);
     if turned == 0 || turned > head_dim || !turned.is_multiple_of(2) {
         return Err(format!(
-            "its {} is {turned}, with heads of {head_dim} numbers",
-            keys.key("rope.dimension_count")
+            "its rotary embeddings turn {turned} numbers of heads that have {head_dim}"
         ));
     }
-    Ok((turned < head_dim).then(|| turned as f64 / head_dim as f64))
+    Ok((turned, head_dim))
 }
 
 fn scaling(keys: &Keys, tensors: &Tensors, original: Option<usize>) -> Result<Option<Value>, String> {
@@ -104,6 +116,19 @@ fn scaling(keys: &Keys, tensors: &Tensors, original: Option<usize>) -> Result<Op
             scaling["attention_factor"] = json!(attention);
         }
         return Ok(Some(scaling));
+    }
+    let told = |key: &str, usual: f64| keys.float(key).map(|value| value.filter(|value| *value != usual));
+    for (key, usual) in [
+        ("rope.scaling.attn_factor", 1.0),
+        ("rope.scaling.yarn_ext_factor", 1.0),
+        ("rope.scaling.yarn_log_multiplier", 0.0),
+    ] {
+        if let Some(value) = told(key, usual)? {
+            return Err(format!(
+                "its {} is {value}, which cannot be computed",
+                keys.key(key)
+            ));
+        }
     }
     match (kind, &tensors.factors) {
         ("none", None) => Ok(None),

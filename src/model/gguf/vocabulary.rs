@@ -84,7 +84,7 @@ impl Vocabulary {
             None => Vec::new(),
             Some(numbers) => {
                 as_long("tokenizer.ggml.scores", numbers.len())?;
-                let scores = numbers.into_iter().take(texts.len()).map(Number::float);
+                let scores = numbers.take(texts.len()).map(Number::float);
                 let scores: Option<Vec<f64>> = scores.collect();
                 scores
                     .filter(|scores| !scores.iter().any(|score| score.is_nan()))
@@ -143,13 +143,16 @@ pub fn special_ids(metadata: &Metadata) -> SpecialIds {
         .into_iter()
         .flatten()
         .collect();
-    if let Ok(vocabulary) = Vocabulary::read(metadata) {
-        let known = vocabulary.texts.iter().zip(&vocabulary.roles).enumerate();
-        ends.extend(
-            known
-                .filter(|(_, (text, role))| role.is_added() && KNOWN_ENDS.contains(&text.as_str()))
-                .map(|(id, _)| id),
-        );
+    let texts = metadata
+        .texts("tokenizer.ggml.tokens")
+        .ok()
+        .flatten()
+        .unwrap_or_default();
+    if let Ok(Some(roles)) = metadata.numbers("tokenizer.ggml.token_type") {
+        let known = texts.iter().zip(roles).enumerate().filter(|(_, (text, role))| {
+            KNOWN_ENDS.contains(&text.as_str()) && Role::of_number(*role).is_added()
+        });
+        ends.extend(known.map(|(id, _)| id));
     }
     let mut met = std::collections::HashSet::new();
     ends.retain(|id| met.insert(*id));

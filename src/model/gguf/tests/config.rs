@@ -89,6 +89,12 @@ fn rotary_scaling_has_transformers_shapes() {
     );
     let odd = tiny("llama").key("llama.rope.scaling.type", Item::Text("dynamic"));
     assert!(refusal(odd).contains("\"dynamic\""));
+    let loud = tiny("llama").key("llama.rope.scaling.attn_factor", Item::Float(1.5));
+    assert!(refusal(loud).contains("attn_factor is 1.5"));
+    let endless = tiny("llama").zeros("rope_freqs.weight", &[70_000]);
+    assert!(refusal(endless).contains("70000 numbers"));
+    let short = tiny("llama").floats("rope_freqs.weight", &[3], &[1.0; 3]);
+    assert!(refusal(short).contains("2 pairs of numbers and have 3 divisors"));
     let broken = tiny("llama").floats("rope_freqs.weight", &[2], &[1.0, 0.0]);
     assert!(refusal(broken).contains("no positive number"));
 }

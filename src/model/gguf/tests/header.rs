@@ -46,6 +46,26 @@ fn with_tokenizer() -> Vec<u8> {
         .bytes()
 }
 
+fn with_merges() -> Vec<u8> {
+    tiny("gemma3")
+        .key("gemma3.attention.sliding_window", Item::Count(8))
+        .key(
+            "gemma3.attention.sliding_window_pattern",
+            Item::Flags(&[true, false]),
+        )
+        .key("tokenizer.ggml.model", Item::Text("gpt2"))
+        .key("tokenizer.ggml.pre", Item::Text("qwen2"))
+        .key(
+            "tokenizer.ggml.tokens",
+            Item::Texts(&["a", "b", "ab", "<|im_end|>"]),
+        )
+        .key("tokenizer.ggml.token_type", Item::Counts(&[1, 1, 1, 3]))
+        .key("tokenizer.ggml.merges", Item::Texts(&["a b"]))
+        .key("tokenizer.ggml.eos_token_id", Item::Count(3))
+        .key("tokenizer.ggml.add_eos_token", Item::Flag(true))
+        .bytes()
+}
+
 #[test]
 fn a_sound_file_opens() {
     let file = open(&with_tokenizer()).unwrap();
@@ -57,6 +77,12 @@ fn a_sound_file_opens() {
     assert!(!file.contains("lm_head.weight"));
     let ids = file.tokenizer().unwrap().encode("ab", true).unwrap();
     assert_eq!(ids.get_ids(), [1, 6, 5]);
+    let ids = open(&with_merges())
+        .unwrap()
+        .tokenizer()
+        .unwrap()
+        .encode("ab", true);
+    assert_eq!(ids.unwrap().get_ids(), [2, 3]);
 }
 
 #[test]
@@ -172,12 +198,15 @@ proptest! {
     }
 
     #[test]
-    fn flipped_bytes_never_panic(flips in proptest::collection::vec((0.0..1.0_f64, any::<u8>()), 1..6), in_header in any::<bool>()) {
-        let mut bytes = with_tokenizer();
-        let reach = if in_header { bytes.len() / 8 } else { bytes.len() };
+    fn flipped_bytes_never_panic(
+        flips in proptest::collection::vec((0.0..1.0_f64, any::<u8>()), 1..4),
+        merges in any::<bool>(),
+    ) {
+        let mut bytes = if merges { with_merges() } else { with_tokenizer() };
+        // The header is what is believed; zeroes follow it.
+        let header = bytes.iter().rposition(|byte| *byte != 0).unwrap();
         for (place, value) in flips {
-            let at = (reach as f64 * place) as usize;
-            bytes[at] = value;
+            bytes[(header as f64 * place) as usize] = value;
         }
         match open(&bytes) {
             Ok(file) => use_all(&file),
