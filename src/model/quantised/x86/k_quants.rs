@@ -12,13 +12,29 @@ use super::{
 };
 
 const BLOCK: usize = 256;
-const PART: usize = 32;
+
+/// Values under one scale, in Q6_K under two.
+const PART_COLUMNS: usize = 32;
 
 /// Registers of weights in a part.
-const STEPS: usize = PART / STEP;
+const STEPS: usize = PART_COLUMNS / STEP;
 
 /// Bytes of a register.
 const REGISTER: usize = 4 * GROUP;
+
+/// Calls a function for every part of a block. The parts are spelt out because their shifts and shuffles are constants.
+macro_rules! each_part {
+    ($function:ident($($argument:expr),*)) => {
+        $function::<0>($($argument),*);
+        $function::<1>($($argument),*);
+        $function::<2>($($argument),*);
+        $function::<3>($($argument),*);
+        $function::<4>($($argument),*);
+        $function::<5>($($argument),*);
+        $function::<6>($($argument),*);
+        $function::<7>($($argument),*);
+    };
+}
 
 /// # Safety
 ///
@@ -31,18 +47,34 @@ pub(super) unsafe fn q4_k(weights: Weights, x: &Chunk<'_>, sums: &mut Sums) {
         unsafe {
             let block = weights.main.add(b * Kind::Q4_K.main_bytes());
             let numbers = six_bit_numbers(block.add(32));
-            sums.totals[..x.tokens].fill([0; GROUP]);
-            for part in 0..BLOCK / PART {
-                let scale = unsigned_scale(&numbers, part);
-                let bytes = block.add(128 + part / 2 * STEPS * REGISTER);
-                let quants = nibbles(bytes, part);
-                for t in 0..x.tokens {
-                    let values = x.quants.as_ptr().add((b * x.tokens + t) * BLOCK + part * PART);
-                    let product = _mm256_madd_epi16(dot_nibbles(&quants, values), scale);
-                    store_total(sums, t, _mm256_add_epi32(total(sums, t), product));
-                }
-            }
+            each_part!(q4_k_part(block.add(128), &numbers, x, b, sums));
             raised(block, &numbers, x, b, sums);
+        }
+    }
+}
+
+/// # Safety
+///
+/// `quants` are those of a packed block, block `b` is in `x`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn q4_k_part<const PART: usize>(
+    quants: *const u8,
+    numbers: &[__m256i; 4],
+    x: &Chunk<'_>,
+    b: usize,
+    sums: &mut Sums,
+) {
+    let scale = unsigned_scale::<PART>(numbers);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let quants = nibbles(quants.add(PART / 2 * STEPS * REGISTER), PART % 2);
+        for t in 0..x.tokens {
+            let values = x
+                .quants
+                .as_ptr()
+                .add((b * x.tokens + t) * BLOCK + PART * PART_COLUMNS);
+            add_total::<PART>(sums, t, _mm256_madd_epi16(dot_nibbles(&quants, values), scale));
         }
     }
 }
@@ -58,26 +90,42 @@ pub(super) unsafe fn q5_k(weights: Weights, x: &Chunk<'_>, sums: &mut Sums) {
         unsafe {
             let block = weights.main.add(b * Kind::Q5_K.main_bytes());
             let numbers = six_bit_numbers(block.add(32));
-            sums.totals[..x.tokens].fill([0; GROUP]);
-            for part in 0..BLOCK / PART {
-                let scale = unsigned_scale(&numbers, part);
-                let mut quants = nibbles(block.add(384 + part / 2 * STEPS * REGISTER), part);
-                let mask = _mm256_set1_epi8((1_u8 << part) as i8);
-                for (step, quant) in quants.iter_mut().enumerate() {
-                    let bit = _mm256_and_si256(load(block.add(128 + step * REGISTER)), mask);
-                    let unset = _mm256_cmpeq_epi8(bit, _mm256_setzero_si256());
-                    *quant = _mm256_or_si256(*quant, _mm256_andnot_si256(unset, _mm256_set1_epi8(16)));
-                }
-                for t in 0..x.tokens {
-                    let values = x.quants.as_ptr().add((b * x.tokens + t) * BLOCK + part * PART);
-                    let first = dot_five_bits(&quants[..STEPS / 2], values);
-                    let second = dot_five_bits(&quants[STEPS / 2..], values.add(PART / 2));
-                    let product =
-                        _mm256_add_epi32(_mm256_madd_epi16(first, scale), _mm256_madd_epi16(second, scale));
-                    store_total(sums, t, _mm256_add_epi32(total(sums, t), product));
-                }
-            }
+            each_part!(q5_k_part(block, &numbers, x, b, sums));
             raised(block, &numbers, x, b, sums);
+        }
+    }
+}
+
+/// # Safety
+///
+/// The packed block can be read, block `b` is in `x`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn q5_k_part<const PART: usize>(
+    block: *const u8,
+    numbers: &[__m256i; 4],
+    x: &Chunk<'_>,
+    b: usize,
+    sums: &mut Sums,
+) {
+    let scale = unsigned_scale::<PART>(numbers);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut quants = nibbles(block.add(384 + PART / 2 * STEPS * REGISTER), PART % 2);
+        for (step, quant) in quants.iter_mut().enumerate() {
+            // Bit `PART` becomes bit 4.
+            let bits = shifted(load(block.add(128 + step * REGISTER)), 4 - PART as i32);
+            *quant = _mm256_or_si256(*quant, _mm256_and_si256(bits, _mm256_set1_epi8(16)));
+        }
+        for t in 0..x.tokens {
+            let values = x
+                .quants
+                .as_ptr()
+                .add((b * x.tokens + t) * BLOCK + PART * PART_COLUMNS);
+            let first = dot_five_bits(&quants[..STEPS / 2], values);
+            let second = dot_five_bits(&quants[STEPS / 2..], values.add(PART_COLUMNS / 2));
+            let product = _mm256_add_epi32(_mm256_madd_epi16(first, scale), _mm256_madd_epi16(second, scale));
+            add_total::<PART>(sums, t, product);
         }
     }
 }
@@ -93,46 +141,57 @@ pub(super) unsafe fn q6_k(weights: Weights, x: &Chunk<'_>, sums: &mut Sums) {
         unsafe {
             let block = weights.main.add(b * Kind::Q6_K.main_bytes());
             let numbers = block.add(1536);
-            sums.totals[..x.tokens].fill([0; GROUP]);
-            // Weights are stored 32 too high: that often the scaled sum of the activations comes off.
-            let centres: [__m256i; 8] = {
-                let mut centres = [_mm256_setzero_si256(); 8];
-                for (pair, centre) in centres.iter_mut().enumerate() {
-                    let scales = signed_pair(load(numbers.add(pair / 2 * REGISTER)), pair % 2);
-                    *centre = _mm256_slli_epi16::<5>(scales);
-                }
-                centres
-            };
+            each_part!(q6_k_part(block, numbers, x, b, sums));
+            let scales = load_scales(weights.side.add(b * Kind::Q6_K.side_bytes()));
+            let mut centres = [_mm256_setzero_si256(); BLOCK / PART_COLUMNS];
+            for (pair, centre) in centres.iter_mut().enumerate() {
+                *centre = centre_pair(load(numbers.add(pair / 2 * REGISTER)), pair % 2);
+            }
             for t in 0..x.tokens {
-                let by_16 = x.sums.as_ptr().add((b * x.tokens + t) * K_SUMS);
+                let entry = b * x.tokens + t;
+                let by_16 = x.sums.as_ptr().add(entry * K_SUMS);
+                let mut total = total(sums, t);
                 for (pair, &centre) in centres.iter().enumerate() {
                     let product = _mm256_madd_epi16(centre, spread(by_16.add(2 * pair)));
-                    store_total(sums, t, _mm256_sub_epi32(total(sums, t), product));
+                    total = _mm256_sub_epi32(total, product);
                 }
-            }
-            for part in 0..BLOCK / PART {
-                let quad = load(numbers.add(part / 2 * REGISTER));
-                let first_scale = signed_scale(quad, part % 2 * 2);
-                let second_scale = signed_scale(quad, part % 2 * 2 + 1);
-                let quants = six_bits(block, part);
-                for t in 0..x.tokens {
-                    let values = x.quants.as_ptr().add((b * x.tokens + t) * BLOCK + part * PART);
-                    let first = dot_six_bits(&quants[..STEPS / 2], first_scale, values);
-                    let second = dot_six_bits(&quants[STEPS / 2..], second_scale, values.add(PART / 2));
-                    store_total(
-                        sums,
-                        t,
-                        _mm256_add_epi32(total(sums, t), _mm256_add_epi32(first, second)),
-                    );
-                }
-            }
-            let scales = load_scales(weights.side.add(b * Kind::Q6_K.side_bytes()));
-            for t in 0..x.tokens {
-                let scale = _mm256_mul_ps(scales, _mm256_set1_ps(*x.scales.as_ptr().add(b * x.tokens + t)));
+                let scale = _mm256_mul_ps(scales, _mm256_set1_ps(*x.scales.as_ptr().add(entry)));
                 let at = sums.outputs.as_mut_ptr().add(t).cast::<f32>();
-                let sum = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(total(sums, t)), _mm256_load_ps(at));
+                let sum = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(total), _mm256_load_ps(at));
                 _mm256_store_ps(at, sum);
             }
+        }
+    }
+}
+
+/// # Safety
+///
+/// The packed block and its numbers can be read, block `b` is in `x`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn q6_k_part<const PART: usize>(
+    block: *const u8,
+    numbers: *const u8,
+    x: &Chunk<'_>,
+    b: usize,
+    sums: &mut Sums,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let quad = load(numbers.add(PART / 2 * REGISTER));
+        let (first_scale, second_scale) = (
+            signed_scale(quad, PART % 2 * 2),
+            signed_scale(quad, PART % 2 * 2 + 1),
+        );
+        let quants = six_bits::<PART>(block);
+        for t in 0..x.tokens {
+            let values = x
+                .quants
+                .as_ptr()
+                .add((b * x.tokens + t) * BLOCK + PART * PART_COLUMNS);
+            let first = dot_six_bits(&quants[..STEPS / 2], first_scale, values);
+            let second = dot_six_bits(&quants[STEPS / 2..], second_scale, values.add(PART_COLUMNS / 2));
+            add_total::<PART>(sums, t, _mm256_add_epi32(first, second));
         }
     }
 }
@@ -147,14 +206,34 @@ unsafe fn total(sums: &Sums, token: usize) -> __m256i {
     unsafe { load(sums.totals.as_ptr().add(token).cast()) }
 }
 
+/// Adds to a token's total, which the first part begins.
+///
 /// # Safety
 ///
 /// As [`total`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn store_total(sums: &mut Sums, token: usize, total: __m256i) {
+unsafe fn add_total<const PART: usize>(sums: &mut Sums, token: usize, product: __m256i) {
     // SAFETY: the caller's promise.
-    unsafe { _mm256_storeu_si256(sums.totals.as_mut_ptr().add(token).cast(), total) }
+    unsafe {
+        let sum = if PART == 0 {
+            product
+        } else {
+            _mm256_add_epi32(total(sums, token), product)
+        };
+        _mm256_storeu_si256(sums.totals.as_mut_ptr().add(token).cast(), sum);
+    }
+}
+
+/// Words shifted left, or right by a negative number of bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn shifted(words: __m256i, left: i32) -> __m256i {
+    if left >= 0 {
+        _mm256_sll_epi16(words, _mm_cvtsi32_si128(left))
+    } else {
+        _mm256_srl_epi16(words, _mm_cvtsi32_si128(-left))
+    }
 }
 
 /// Scaled sums over 16 values. Two products by 63 still add up in `i16`, four do not.
@@ -183,16 +262,12 @@ unsafe fn dot_six_bits(weights: &[__m256i], scale: __m256i, x: *const i8) -> __m
 /// 256 bytes from `at` can be read.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn nibbles(at: *const u8, part: usize) -> [__m256i; STEPS] {
+unsafe fn nibbles(at: *const u8, parity: usize) -> [__m256i; STEPS] {
     let mut weights = [_mm256_setzero_si256(); STEPS];
     for (step, weight) in weights.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
         let bytes = unsafe { load(at.add(step * REGISTER)) };
-        *weight = if part.is_multiple_of(2) {
-            low(bytes)
-        } else {
-            high(bytes)
-        };
+        *weight = if parity == 0 { low(bytes) } else { high(bytes) };
     }
     weights
 }
@@ -205,8 +280,8 @@ unsafe fn nibbles(at: *const u8, part: usize) -> [__m256i; STEPS] {
 /// The packed block can be read.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn six_bits(block: *const u8, part: usize) -> [__m256i; STEPS] {
-    let (half, quarter) = (part / 4, part % 4);
+unsafe fn six_bits<const PART: usize>(block: *const u8) -> [__m256i; STEPS] {
+    let (half, quarter) = (PART / 4, PART % 4);
     // SAFETY: the caller's promise.
     unsafe {
         let mut weights = nibbles(
@@ -215,13 +290,8 @@ unsafe fn six_bits(block: *const u8, part: usize) -> [__m256i; STEPS] {
         );
         let top = block.add(1024 + half * STEPS * REGISTER);
         for (step, weight) in weights.iter_mut().enumerate() {
-            let bits = load(top.add(step * REGISTER));
-            let bits = match quarter {
-                0 => _mm256_slli_epi16::<4>(bits),
-                1 => _mm256_slli_epi16::<2>(bits),
-                2 => bits,
-                _ => _mm256_srli_epi16::<2>(bits),
-            };
+            // Bits `2 quarter` and the next become bits 4 and 5.
+            let bits = shifted(load(top.add(step * REGISTER)), 4 - 2 * quarter as i32);
             *weight = _mm256_or_si256(*weight, _mm256_and_si256(bits, _mm256_set1_epi8(48)));
         }
         weights
@@ -252,24 +322,32 @@ unsafe fn six_bit_numbers(at: *const u8) -> [__m256i; 4] {
 /// lanes and `second..second + 4` to the odd ones; the other bytes become zero.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn to_words(first: i8, second: i8) -> __m256i {
-    let low = |row: i8| i32::from_le_bytes([(first + row) as u8, 0x80, (second + row) as u8, 0x80]);
-    _mm256_setr_epi32(low(0), low(1), low(2), low(3), low(0), low(1), low(2), low(3))
+fn to_words(first: u8, second: u8) -> __m256i {
+    let lane = |row: u8| i32::from_le_bytes([first + row, 0x80, second + row, 0x80]);
+    _mm256_broadcastsi128_si256(_mm_setr_epi32(lane(0), lane(1), lane(2), lane(3)))
 }
 
-/// Number `part` of every row, twice, as `i16`.
+/// The same into the high bytes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn unsigned_scale(numbers: &[__m256i; 4], part: usize) -> __m256i {
-    let at = (part % 4 * 4) as i8;
-    _mm256_shuffle_epi8(numbers[part / 4], to_words(at, at))
+fn to_high_bytes(first: u8, second: u8) -> __m256i {
+    let lane = |row: u8| i32::from_le_bytes([0x80, first + row, 0x80, second + row]);
+    _mm256_broadcastsi128_si256(_mm_setr_epi32(lane(0), lane(1), lane(2), lane(3)))
+}
+
+/// Number `PART` of every row, twice, as `i16`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn unsigned_scale<const PART: usize>(numbers: &[__m256i; 4]) -> __m256i {
+    let at = (PART % 4 * 4) as u8;
+    _mm256_shuffle_epi8(numbers[PART / 4], to_words(at, at))
 }
 
 /// Numbers `2 pair` and `2 pair + 1` of every row's minimums, as `i16`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn unsigned_pair(numbers: &[__m256i; 4], pair: usize) -> __m256i {
-    let at = (pair % 2 * 8) as i8;
+    let at = (pair % 2 * 8) as u8;
     _mm256_shuffle_epi8(numbers[2 + pair / 2], to_words(at, at + 4))
 }
 
@@ -277,23 +355,17 @@ fn unsigned_pair(numbers: &[__m256i; 4], pair: usize) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn signed_scale(quad: __m256i, index: usize) -> __m256i {
-    let at = (index * 4) as i8;
-    sign_extended(_mm256_shuffle_epi8(quad, to_words(at, at)))
+    let at = (index * 4) as u8;
+    _mm256_srai_epi16::<8>(_mm256_shuffle_epi8(quad, to_high_bytes(at, at)))
 }
 
-/// Signed numbers `2 pair` and `2 pair + 1` of a register of four, as `i16`.
+/// Signed numbers `2 pair` and `2 pair + 1` of a register of four, times 32, as `i16`: what stored weights are too high,
+/// scaled.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn signed_pair(quad: __m256i, pair: usize) -> __m256i {
-    let at = (pair * 8) as i8;
-    sign_extended(_mm256_shuffle_epi8(quad, to_words(at, at + 4)))
-}
-
-/// The low byte of every `i16` with its sign.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn sign_extended(words: __m256i) -> __m256i {
-    _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(words))
+fn centre_pair(quad: __m256i, pair: usize) -> __m256i {
+    let at = (pair * 8) as u8;
+    _mm256_srai_epi16::<3>(_mm256_shuffle_epi8(quad, to_high_bytes(at, at + 4)))
 }
 
 /// Adds a block of Q4_K or Q5_K to the sums: its scaled total, less the minimums that meet the activations' sums.
