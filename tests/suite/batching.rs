@@ -63,9 +63,13 @@ fn jobs(engine: &Engine, count: usize) -> Vec<Job> {
         .collect()
 }
 
-fn alone(count: usize) -> Vec<String> {
-    let (engine, steps) = engine(EngineSettings::default());
-    let answers = jobs(&engine, count)
+/// The answers when each job has the engine to itself and nothing comes from a cache.
+fn alone(jobs: impl Fn(&Engine) -> Vec<Job>) -> Vec<String> {
+    let (engine, steps) = engine(EngineSettings {
+        prefix_cache: false,
+        ..EngineSettings::default()
+    });
+    let answers = jobs(&engine)
         .into_iter()
         .map(|job| answer(&engine, job))
         .collect();
@@ -76,7 +80,7 @@ fn alone(count: usize) -> Vec<String> {
 #[test]
 fn a_row_of_a_mixed_batch_is_the_row_alone() {
     const COUNT: usize = 96;
-    let alone = alone(COUNT);
+    let alone = alone(|engine| jobs(engine, COUNT));
     // Small steps cut prompts into chunks that share steps with decode rows.
     for settings in [
         EngineSettings::default(),
@@ -112,8 +116,18 @@ fn a_row_of_a_mixed_batch_is_the_row_alone() {
 
 #[test]
 fn scarce_pages_preempt_without_changing_an_answer() {
-    const COUNT: usize = 48;
-    let alone = alone(COUNT);
+    // Answers grow far beyond what they were let in with.
+    let long = |engine: &Engine| {
+        let mut jobs = jobs(engine, 18);
+        for job in &mut jobs {
+            let ends = &engine.models()[job.model.index()].end_tokens;
+            job.sampling.logit_bias = ends.iter().map(|t| (*t, -1e9)).collect();
+            job.stop.clear();
+            job.max_tokens += 130;
+        }
+        jobs
+    };
+    let alone = alone(long);
     let (probe, _) = engine(EngineSettings::default());
     // Room for little more than one full context of the model that needs most.
     let most = probe
@@ -128,8 +142,10 @@ fn scarce_pages_preempt_without_changing_an_answer() {
             ..EngineSettings::default()
         };
         let (engine, _) = engine_with_kv(settings, (most + most / 4) / 3);
-        let jobs = jobs(&engine, COUNT);
-        let mut streams: Vec<_> = jobs.into_iter().map(|job| engine.submit(job).unwrap()).collect();
+        let mut streams: Vec<_> = long(&engine)
+            .into_iter()
+            .map(|job| engine.submit(job).unwrap())
+            .collect();
         for (stream, alone) in streams.iter_mut().zip(&alone) {
             assert_eq!(&collect(stream).unwrap().0, alone);
         }
@@ -142,7 +158,7 @@ fn scarce_pages_preempt_without_changing_an_answer() {
 #[test]
 fn a_prompt_found_in_the_cache_is_answered_as_if_computed() {
     const COUNT: usize = 30;
-    let alone = alone(COUNT);
+    let alone = alone(|engine| jobs(engine, COUNT));
     let (engine, steps) = engine(EngineSettings::default());
     let prefilled = || -> u32 {
         let steps = steps.0.lock().unwrap();
