@@ -55,8 +55,9 @@ def legacy(config):
     parameters = config.pop("rope_parameters")
     if "full_attention" in parameters:
         config["rope_local_base_freq"] = parameters["sliding_attention"]["rope_theta"]
-        config["sliding_window_pattern"] = config.pop("layer_types").index("full_attention") + 1
+        config["sliding_window_pattern"] = config["layer_types"].index("full_attention") + 1
         parameters = parameters["full_attention"]
+    config.pop("layer_types", None)
     parameters = dict(parameters)
     config["rope_theta"] = parameters.pop("rope_theta")
     if "partial_rotary_factor" in parameters:

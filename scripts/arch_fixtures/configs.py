@@ -121,8 +121,8 @@ GRANITE = [
     Case("granite", "all four multipliers",
          shape(48, 3, 6, 3, 88, embedding_multiplier=3.0, attention_multiplier=0.2, residual_multiplier=0.6, logits_scaling=2.5)),
     Case("granite", "tied, attention bias, legacy config",
-         shape(36, 2, 3, 1, 64, attention_bias=True, tie_word_embeddings=True, embedding_multiplier=1.5, attention_multiplier=0.1,
-               residual_multiplier=0.22, logits_scaling=0.5), legacy=True),
+         shape(36, 2, 3, 1, 64, attention_bias=True, tie_word_embeddings=True, embedding_multiplier=0.5, attention_multiplier=0.1,
+               residual_multiplier=0.7, logits_scaling=0.5), legacy=True),
     Case("granite", "MLP bias, multipliers of one", shape(40, 2, 5, 5, 64, mlp_bias=True, rope_parameters=rope(1e6))),
 ]
 
