@@ -56,6 +56,7 @@ def legacy(config):
     if "full_attention" in parameters:
         config["rope_local_base_freq"] = parameters["sliding_attention"]["rope_theta"]
         config["sliding_window_pattern"] = config["layer_types"].index("full_attention") + 1
+        config.pop("_sliding_window_pattern", None)
         parameters = parameters["full_attention"]
     config.pop("layer_types", None)
     parameters = dict(parameters)
