@@ -7,9 +7,13 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
+
+# Only chats stream there: a template that adds nothing makes a chat of one message a plain prompt.
+PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
 def main():
@@ -23,7 +27,11 @@ def main():
     os.dup2(2, 1)
     from mistralrs import ChatCompletionRequest, Runner, Which
 
-    runner = Runner(which=Which.GGUF(str(args.model.parent), args.model.name), max_seqs=args.seqs)
+    with tempfile.NamedTemporaryFile("w", suffix=".jinja") as template:
+        template.write(PLAIN)
+        template.flush()
+        runner = Runner(which=Which.GGUF(str(args.model.parent), args.model.name), max_seqs=args.seqs, jinja_explicit=template.name)
+    sending = threading.Lock()  # two sends at once raise "Already borrowed"
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         job = json.loads(line)
@@ -31,12 +39,13 @@ def main():
         start = time.perf_counter()
 
         def ask(index, text):
-            # A text in place of messages is a prompt that no chat template touches.
-            request = ChatCompletionRequest(messages=text, model="default", max_tokens=job["tokens"], temperature=0.0, top_k=1,
+            request = ChatCompletionRequest(messages=[{"role": "user", "content": text}], model="default", max_tokens=job["tokens"], temperature=0.0, top_k=1,
                                             stream=True, ignore_eos=True)
             stamps, usage = [], None
             try:
-                for chunk in runner.send_chat_completion_request(request):
+                with sending:
+                    chunks = runner.send_chat_completion_request(request)
+                for chunk in chunks:
                     if chunk.choices and chunk.choices[0].delta.content:
                         stamps.append(time.perf_counter() - start)
                     usage = chunk.usage or usage

@@ -15,20 +15,20 @@ import numpy as np
 BATCH = 512
 
 
-def quiet():
-    @llama_cpp.llama_log_callback
-    def ignore(level, text, data):
-        pass
+@llama_cpp.llama_log_callback
+def ignore(level, text, data):
+    """The library keeps a pointer to this, so it must live as long as the process."""
 
+
+def quiet():
     llama_cpp.llama_log_set(ignore, ctypes.c_void_p(0))
-    return ignore
 
 
 class NativeLlama:
     """One model, one context of `seqs` sequences of at most `context` tokens."""
 
     def __init__(self, path, seqs=16, context=512, threads=2):
-        self.silence = quiet()  # must outlive the library's use of it
+        quiet()
         llama_cpp.llama_backend_init()
         self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         if not self.model:
@@ -42,6 +42,11 @@ class NativeLlama:
             raise SystemExit(f"llama.cpp cannot make a context of {seqs} times {context} tokens")
         self.vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
         self.batch = llama_cpp.llama_batch_init(BATCH, 0, 1)
+
+    def close(self):
+        llama_cpp.llama_batch_free(self.batch)
+        llama_cpp.llama_free(self.context)
+        llama_cpp.llama_model_free(self.model)
 
     def decode(self, rows):
         """One step over rows (token, position, sequence, wanted). Returns {sequence: logits} of the wanted ones, [vocab]."""
