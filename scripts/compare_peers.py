@@ -80,7 +80,7 @@ def measure(peer, folder, args, seed):
     """One round of one peer: a dictionary of numbers."""
     warm = bench_model.prompts(folder, 1, args.prompt_tokens, seed)
     checked(peer.run(warm, args.output_tokens), args)
-    numbers = {}
+    numbers = {"load_average": os.getloadavg()[0]}
     alone = [checked(peer.run([prompt], args.output_tokens), args)[0]
              for prompt in bench_model.prompts(folder, args.singles, args.prompt_tokens, seed + 1)]
     numbers["first_token_ms"] = 1000 * statistics.median(record["stamps"][0] for record in alone)
@@ -145,7 +145,9 @@ def main():
              "versions": {key: PEERS[key](1, 1).version() for key in args.peers}, "command": " ".join(sys.argv),
              "prompt_tokens": args.prompt_tokens, "output_tokens": args.output_tokens, "rounds": args.rounds}
     print(f"{about['processor']}, {about['cores']} cores, {args.threads} threads, load {about['load_average_at_start']:.1f} at the start")
-    print("; ".join(about["versions"].values()))
+    if about["load_average_at_start"] > 0.5:
+        print("other programs use this machine now: these numbers are noise, run again when it is quiet", file=sys.stderr)
+    print("; ".join(dict.fromkeys(about["versions"].values())))
     print(f"tokens/s, medians of {args.rounds} rounds; in brackets ours as a multiple; {args.prompt_tokens} + {args.output_tokens} tokens a request")
     kinds = []
     for kind, path in paths.items():
