@@ -216,10 +216,12 @@ impl World {
             },
             stop: Vec::new(),
             logprobs: Some(0),
+            constraint: None,
         };
         let place = self.lane.board.enter_queue(usize::from(model), usize::MAX);
         self.lane.enter(Arrival {
             job,
+            guide: None,
             events,
             place: place.ok().unwrap(),
             at: self.lane.clock.now(),

@@ -1,0 +1,1 @@
+"""Tiny random models of every architecture, and what transformers computes with them."""
