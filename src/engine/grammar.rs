@@ -20,8 +20,9 @@ use crate::units::TokenId;
 const KEPT: usize = 16;
 /// Longest token that the trie of a vocabulary can hold, in bytes; none of a language comes near it.
 const LONGEST_TOKEN: usize = 250;
-/// Spaces and line ends between two parts of a JSON text: enough to indent, too few to go on for ever.
-const JSON_SPACE: &str = r"[ \n\t]{1,24}";
+/// What may stand between two parts of a JSON text: a space, or a new line and its indent. Models that would rather say
+/// something else fill every gap as far as they are let.
+const JSON_SPACE: &str = r" |\n {0,16}";
 
 /// What an answer has to be. An answer that ends by itself is one; one cut off by `max_tokens` is the beginning of one.
 #[derive(Clone, Debug, PartialEq)]
