@@ -95,13 +95,13 @@ impl Grammars {
         if let Some(at) = compiled.iter().position(|(known, _)| known == constraint)
             && let Some(known) = compiled.remove(at)
         {
-            let guide = Guide(known.1.deep_clone());
+            let guide = Guide(Box::new(known.1.deep_clone()));
             compiled.push_back(known);
             return Ok(guide);
         }
         drop(compiled);
         let matcher = self.compile(constraint)?;
-        let guide = Guide(matcher.deep_clone());
+        let guide = Guide(Box::new(matcher.deep_clone()));
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if compiled.len() >= KEPT {
             compiled.pop_front();
@@ -181,7 +181,7 @@ fn plain(error: &str) -> String {
 }
 
 /// Where one answer stands in its grammar.
-pub struct Guide(Matcher);
+pub struct Guide(Box<Matcher>);
 
 impl Guide {
     /// Puts every token that may not come next at -inf. End tokens may come when the answer is whole.
