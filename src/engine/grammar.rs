@@ -20,8 +20,9 @@ use crate::units::TokenId;
 const KEPT: usize = 16;
 /// Longest token that the trie of a vocabulary can hold, in bytes; none of a language comes near it.
 const LONGEST_TOKEN: usize = 250;
-/// Spaces and line ends between two parts of a JSON text: enough to indent, too few to go on for ever.
-const JSON_SPACE: &str = r"[ \n\t]{1,24}";
+/// What may stand between two parts of a JSON text: a space, or a new line and its indent. Models that would rather say
+/// something else fill every gap as far as they are let.
+const JSON_SPACE: &str = r" |\n {0,16}";
 
 /// What an answer has to be. An answer that ends by itself is one; one cut off by `max_tokens` is the beginning of one.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,13 +95,13 @@ impl Grammars {
         if let Some(at) = compiled.iter().position(|(known, _)| known == constraint)
             && let Some(known) = compiled.remove(at)
         {
-            let guide = Guide(known.1.deep_clone());
+            let guide = Guide(Box::new(known.1.deep_clone()));
             compiled.push_back(known);
             return Ok(guide);
         }
         drop(compiled);
         let matcher = self.compile(constraint)?;
-        let guide = Guide(matcher.deep_clone());
+        let guide = Guide(Box::new(matcher.deep_clone()));
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if compiled.len() >= KEPT {
             compiled.pop_front();
@@ -180,7 +181,7 @@ fn plain(error: &str) -> String {
 }
 
 /// Where one answer stands in its grammar.
-pub struct Guide(Matcher);
+pub struct Guide(Box<Matcher>);
 
 impl Guide {
     /// Puts every token that may not come next at -inf. End tokens may come when the answer is whole.

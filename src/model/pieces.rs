@@ -42,7 +42,7 @@ impl Pieces {
     }
 
     /// Tokens of the table.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.ends.len()
     }
 
