@@ -36,7 +36,7 @@ impl Tokenizer {
     }
 
     /// Checks that no token lies outside a vocabulary of `vocabulary`.
-    pub fn from_built(mut inner: Inner, vocabulary: usize) -> Result<Self, String> {
+    pub(super) fn from_built(mut inner: Inner, vocabulary: usize) -> Result<Self, String> {
         // Padding and truncation are a training pipeline's settings; here they would change the prompt.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| e.to_string())?;

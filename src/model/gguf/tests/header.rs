@@ -6,7 +6,7 @@ use super::writer::{Item, Writer, open, text, tiny};
 use crate::model::ModelError;
 
 fn refusal(result: Result<super::super::GgufFile, ModelError>) -> String {
-    let sentence = result.err().expect("a refusal").to_string();
+    let sentence = result.expect_err("a refusal").to_string();
     assert!(!sentence.contains('\n'), "{sentence}");
     sentence
 }
