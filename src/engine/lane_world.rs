@@ -16,10 +16,13 @@ use crate::units::{ModelId, RequestId, TokenId};
 
 const VOCABULARY: usize = 640;
 
+/// The pages that have memory, by number, and the tokens in their slots.
+type Pages = Arc<Mutex<HashMap<u32, [u32; PAGE_TOKENS]>>>;
+
 /// Keeps token ids for keys and values, and answers a context with a token that depends on each of its tokens. What
 /// it reads comes out of the pages alone, so a page that is lost, shared wrongly or overwritten changes the answer.
 struct Echo {
-    pages: Arc<Mutex<HashMap<u32, [u32; PAGE_TOKENS]>>>,
+    pages: Pages,
     bytes_per_page: u64,
     /// One sequence at a time, its tokens here and in no page.
     alone: Option<Vec<u32>>,
@@ -145,7 +148,7 @@ pub const SMALL: Kind = Kind {
 
 pub struct World {
     pub lane: Lane,
-    memory: Vec<Arc<Mutex<HashMap<u32, [u32; PAGE_TOKENS]>>>>,
+    memory: Vec<Pages>,
     kinds: Vec<Kind>,
     bytes: u64,
     pub seen: Arc<Seen>,
