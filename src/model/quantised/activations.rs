@@ -64,6 +64,10 @@ pub struct Activations {
 
 /// The activations of up to [`CHUNK`] tokens. Block `b` of token `t` is entry `b * tokens + t` of every slice.
 #[derive(Clone, Copy)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "only the kernels read them")
+)]
 pub(super) struct Chunk<'a> {
     pub(super) tokens: usize,
     pub(super) quants: &'a [i8],
@@ -221,7 +225,7 @@ pub(super) fn quantise_block(kind: ActivationKind, values: &[f32], target: Block
     for (quant, value) in target.quants.iter_mut().zip(values) {
         *quant = (value * factor).round_ties_even().min(127.0) as i8;
     }
-    finish_block(kind, scale, target);
+    finish_block(kind, scale, target, |value| f16::from_f32(value).to_f32());
 }
 
 /// The factor that makes a value a quant and the scale back, of a block of 32 with this greatest absolute value.
@@ -239,10 +243,14 @@ pub(super) fn k_scales(extreme: f32) -> (f32, f32) {
     (factor, 1.0 / factor)
 }
 
-/// Writes scale and sums of a block whose quants are in place.
+/// Writes scale and sums of a block whose quants are in place; `rounded` is a number's nearest `f16`.
 #[inline]
-pub(super) fn finish_block(kind: ActivationKind, scale: f32, target: BlockMut<'_>) {
-    let rounded = |value: f32| f16::from_f32(value).to_f32();
+pub(super) fn finish_block(
+    kind: ActivationKind,
+    scale: f32,
+    target: BlockMut<'_>,
+    rounded: impl Fn(f32) -> f32,
+) {
     match kind {
         ActivationKind::Q8_0 | ActivationKind::Q8_1 => {
             let sum = target.quants.iter().map(|&q| i32::from(q)).sum::<i32>() as f32;

@@ -62,5 +62,8 @@ pub(in super::super) unsafe fn quantise_block(kind: ActivationKind, values: &[f3
             );
         }
     }
-    finish_block(kind, scale, target);
+    finish_block(kind, scale, target, |value| {
+        let half = _mm_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm_set_ss(value));
+        _mm_cvtss_f32(_mm_cvtph_ps(half))
+    });
 }
