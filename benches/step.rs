@@ -51,7 +51,9 @@ fn batches(criterion: &mut Criterion) {
 fn pages_of(model: &mut LoadedModel, row: usize) -> Vec<u32> {
     let count = (CONTEXT + 1).div_ceil(PAGE_TOKENS);
     let pages: Vec<u32> = (0..count).map(|page| (row * count + page) as u32).collect();
-    pages.iter().for_each(|page| model.decoder.materialise_page(*page));
+    pages
+        .iter()
+        .for_each(|page| model.decoder.materialise_page(*page));
     pages
 }
 
@@ -106,13 +108,18 @@ fn write_random(folder: &Path) {
     };
     let values: Vec<Vec<u8>> = shapes
         .iter()
-        .map(|(_, shape)| (0..shape.iter().product()).flat_map(|_| random().to_le_bytes()).collect())
+        .map(|(_, shape)| {
+            (0..shape.iter().product())
+                .flat_map(|_| random().to_le_bytes())
+                .collect()
+        })
         .collect();
     let views = shapes.iter().zip(&values).map(|((name, shape), bytes)| {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("bytes fit the shape");
         (name.clone(), view)
     });
-    safetensors::serialize_to_file(views, None, &folder.join("model.safetensors")).expect("weights are written");
+    safetensors::serialize_to_file(views, None, &folder.join("model.safetensors"))
+        .expect("weights are written");
     let config = json!({
         "architectures": ["LlamaForCausalLM"], "hidden_size": hidden, "intermediate_size": inner,
         "num_hidden_layers": layers, "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": vocabulary,

@@ -18,7 +18,7 @@ use crate::model::{Batch, Logits};
 use crate::units::{Clock, DeviceId, Moment};
 
 pub enum Command {
-    Submit(Arrival),
+    Submit(Box<Arrival>),
     Stop,
 }
 
@@ -88,7 +88,7 @@ impl Lane {
                 commands.try_recv()
             };
             match command {
-                Ok(Command::Submit(arrival)) => self.enter(arrival),
+                Ok(Command::Submit(arrival)) => self.enter(*arrival),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }

@@ -126,7 +126,7 @@ impl Engine {
         };
         self.0.desks[model]
             .lane
-            .send(lane::Command::Submit(arrival))
+            .send(lane::Command::Submit(Box::new(arrival)))
             .map_err(|_| EngineError::ShuttingDown)?;
         Ok(stream)
     }

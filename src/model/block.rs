@@ -1,61 +1,18 @@
 //! One block of a decoder: attention and the feed-forward part, with norms where the family has them.
 
 use candle_core::Tensor;
-use candle_nn::ops::rms_norm;
 
 use super::ModelError;
 use super::attention::{self, AttentionSpec, Heads};
 use super::batch::Batch;
 use super::config::{DecoderConfig, Naming, NormPlaces, QueryKeyNorm};
+use super::elementwise::add_scaled;
 use super::feed::Feed;
 use super::kv::KvPages;
-use super::linear::{Linear, with_values};
+use super::linear::Linear;
+use super::norm::Norm;
 use super::rotary::Rotary;
 use super::weights::Weights;
-
-/// Root-mean-square norm over the last dimension.
-pub struct Norm {
-    /// `[width]`
-    weight: Tensor,
-    eps: f32,
-}
-
-impl Norm {
-    pub fn load(
-        weights: &Weights,
-        config: &DecoderConfig,
-        name: &str,
-        width: usize,
-    ) -> Result<Self, ModelError> {
-        let weight = weights.tensor(&format!("{name}.weight"), &[width])?;
-        let offset = f64::from(config.norm_offset);
-        Ok(Self {
-            weight: if offset == 0.0 { weight } else { (weight + offset)? },
-            eps: config.norm_eps as f32,
-        })
-    }
-
-    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        rms_norm(x, &self.weight, self.eps)
-    }
-
-    pub fn parameters(&self) -> usize {
-        self.weight.elem_count()
-    }
-
-    /// Norms pieces of `weight`'s width, in place.
-    fn apply(&self, values: &mut [f32]) -> candle_core::Result<()> {
-        with_values(&self.weight, |weight| {
-            for piece in values.chunks_exact_mut(weight.len()) {
-                let sum: f32 = piece.iter().map(|v| v * v).sum();
-                let inverse = (sum / weight.len() as f32 + self.eps).sqrt().recip();
-                for (value, weight) in piece.iter_mut().zip(weight) {
-                    *value = *value * inverse * weight;
-                }
-            }
-        })
-    }
-}
 
 pub struct Block {
     before_attention: Option<Norm>,
@@ -70,7 +27,7 @@ pub struct Block {
     attention: AttentionSpec,
     rope: Option<usize>,
     feed: Feed,
-    residual_scale: f64,
+    residual_scale: f32,
 }
 
 impl Block {
@@ -143,7 +100,7 @@ impl Block {
             },
             rope: shape.rope,
             feed: Feed::load(weights, config, &shape.feed, &layer)?,
-            residual_scale: f64::from(config.residual_scale),
+            residual_scale: config.residual_scale,
         })
     }
 
@@ -163,9 +120,17 @@ impl Block {
             rotaries,
             cache,
         )?;
-        let hidden = self.add(hidden, normed(&self.after_attention, &attended)?)?;
+        let hidden = add_scaled(
+            &hidden,
+            &normed(&self.after_attention, &attended)?,
+            self.residual_scale,
+        )?;
         let fed = self.feed.forward(&normed(&self.before_feed, &hidden)?)?;
-        Ok(self.add(hidden, normed(&self.after_feed, &fed)?)?)
+        Ok(add_scaled(
+            &hidden,
+            &normed(&self.after_feed, &fed)?,
+            self.residual_scale,
+        )?)
     }
 
     fn attend(
@@ -177,12 +142,12 @@ impl Block {
         cache: &mut KvPages,
     ) -> Result<Tensor, ModelError> {
         let heads = self.attention.heads;
-        let mut fused = super::packed::values(&self.projection.forward(x)?)?;
+        let mut fused = self.projection.forward_values(x)?;
         let (query_width, kv_width) = (heads.query * heads.dim, heads.kv * heads.dim);
         if let (Some(query_norm), Some(key_norm)) = (&self.query_norm, &self.key_norm) {
             for row in fused.chunks_exact_mut(heads.fused_width()) {
-                query_norm.apply(&mut row[..query_width])?;
-                key_norm.apply(&mut row[query_width..query_width + kv_width])?;
+                query_norm.apply(&mut row[..query_width]);
+                key_norm.apply(&mut row[query_width..query_width + kv_width]);
             }
         }
         let rotary = self.rope.map(|rope| &rotaries[rope]);
@@ -190,14 +155,6 @@ impl Block {
         let attended = attention::attend(&fused, batch, &self.attention, index, cache);
         let attended = Tensor::from_vec(attended, (batch.input_ids.len(), query_width), x.device())?;
         Ok(self.output.forward(&attended)?)
-    }
-
-    fn add(&self, hidden: Tensor, part: Tensor) -> candle_core::Result<Tensor> {
-        if self.residual_scale == 1.0 {
-            hidden + part
-        } else {
-            hidden + (part * self.residual_scale)?
-        }
     }
 
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {

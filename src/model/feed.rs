@@ -4,8 +4,8 @@ use candle_core::{Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::ModelError;
-use super::activation::gated;
 use super::config::{Activation, DecoderConfig, FeedConfig, Naming};
+use super::elementwise::gated;
 use super::linear::Linear;
 use super::weights::{Stored, Weights};
 

@@ -99,29 +99,51 @@ impl Linear {
 
     /// `x` is `[tokens, inputs]`; returns `[tokens, outputs]`.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        if let Some(matrices) = packed(&self.parts) {
+            let tokens = x.dim(0)?;
+            let out = self.multiply(&matrices, x, tokens)?;
+            return Tensor::from_vec(out, (tokens, self.outputs), x.device());
+        }
         let out = match self.parts.as_slice() {
-            [Part::Dense(weight)] => x.matmul(&weight.t()?)?,
-            [Part::Candle { matrix, .. }] => matrix.forward(x)?,
-            parts => match packed(parts) {
-                Some(matrices) => {
-                    let tokens = x.dim(0)?;
-                    let mut out = vec![0.0; tokens * self.outputs];
-                    with_values(x, |x| quantised::multiply_all(&matrices, x, tokens, &mut out))?;
-                    Tensor::from_vec(out, (tokens, self.outputs), x.device())?
-                }
-                None => {
-                    let pieces = parts
-                        .iter()
-                        .map(|part| part.forward(x))
-                        .collect::<candle_core::Result<Vec<_>>>()?;
-                    Tensor::cat(&pieces, D::Minus1)?
-                }
-            },
+            [one] => one.forward(x)?,
+            parts => {
+                let pieces = parts
+                    .iter()
+                    .map(|part| part.forward(x))
+                    .collect::<candle_core::Result<Vec<_>>>()?;
+                Tensor::cat(&pieces, D::Minus1)?
+            }
         };
         match &self.bias {
             Some(bias) => out.broadcast_add(bias),
             None => Ok(out),
         }
+    }
+
+    /// The same as plain numbers, for who goes on without candle.
+    pub fn forward_values(&self, x: &Tensor) -> candle_core::Result<Vec<f32>> {
+        match packed(&self.parts) {
+            Some(matrices) => self.multiply(&matrices, x, x.dim(0)?),
+            None => values(&self.forward(x)?),
+        }
+    }
+
+    fn multiply(
+        &self,
+        matrices: &[&PackedMatrix],
+        x: &Tensor,
+        tokens: usize,
+    ) -> candle_core::Result<Vec<f32>> {
+        let mut out = vec![0.0; tokens * self.outputs];
+        with_values(x, |x| quantised::multiply_all(matrices, x, tokens, &mut out))?;
+        if let Some(bias) = &self.bias {
+            with_values(bias, |bias| {
+                for row in out.chunks_exact_mut(self.outputs) {
+                    row.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
+                }
+            })?;
+        }
+        Ok(out)
     }
 
     pub fn parameters(&self) -> usize {
@@ -253,6 +275,11 @@ fn packed(parts: &[Part]) -> Option<Vec<&PackedMatrix>> {
 fn quantised_tensor(blocks: Blocks) -> Result<QTensor, ModelError> {
     let storage = QStorage::from_data(blocks.blocks.into(), &Device::Cpu, blocks.kind)?;
     Ok(QTensor::new(storage, (blocks.rows, blocks.columns))?)
+}
+
+/// A contiguous f32 tensor's values, copied out.
+pub fn values(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
+    with_values(tensor, <[f32]>::to_vec)
 }
 
 /// Lends a contiguous f32 CPU tensor's values without copying them.

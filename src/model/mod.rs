@@ -2,7 +2,6 @@
 //!
 //! Nothing of candle leaves this room: a [`Batch`] of integers goes in, [`Logits`] of `f32` come out.
 
-mod activation;
 mod attention;
 mod batch;
 mod block;
@@ -10,6 +9,7 @@ mod checkpoint;
 mod config;
 mod decoder;
 mod detokenizer;
+mod elementwise;
 mod feed;
 mod files;
 mod gguf;
@@ -17,6 +17,7 @@ mod inspect;
 mod kv;
 mod linear;
 mod load;
+mod norm;
 mod one_at_a_time;
 mod packed;
 mod pieces;

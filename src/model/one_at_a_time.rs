@@ -13,7 +13,7 @@ use super::batch::{Batch, Logits};
 use super::config::{Fields, SUPPORTED};
 use super::decoder::Decoder;
 use super::kv::PAGE_TOKENS;
-use super::packed::values;
+use super::linear::values;
 use super::weights::Weights;
 
 /// What is served this way, for messages.

@@ -1,14 +1,15 @@
 //! The decoder over a packed batch: one for all families, told apart by their [`DecoderConfig`].
 
-use candle_core::{CpuStorage, D, DType, Device, Storage, Tensor};
+use candle_core::{D, Device, Tensor};
 
 use super::ModelError;
 use super::batch::{Batch, Logits};
-use super::block::{Block, Norm};
+use super::block::Block;
 use super::config::DecoderConfig;
 use super::decoder::Decoder;
 use super::kv::KvPages;
-use super::linear::{Embedding, Linear};
+use super::linear::{Embedding, Linear, values};
+use super::norm::Norm;
 use super::rotary::Rotary;
 use super::weights::Weights;
 
@@ -137,15 +138,5 @@ impl Decoder for PackedDecoder {
 
     fn restarts_at(&self, tokens: usize) -> bool {
         self.config.restart_past.is_some_and(|limit| tokens == limit + 1)
-    }
-}
-
-/// A contiguous f32 tensor's values, copied out.
-pub fn values(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
-    debug_assert_eq!(tensor.dtype(), DType::F32);
-    let (storage, layout) = tensor.storage_and_layout();
-    match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(CpuStorage::F32(all)), Some((from, to))) => Ok(all[from..to].to_vec()),
-        _ => tensor.flatten_all()?.to_vec1(),
     }
 }

@@ -84,9 +84,20 @@ fn every_architecture_answers_alone_as_in_company() {
         }
         // Once more, with what the cache has kept.
         for (number, alone) in alone.iter().enumerate() {
-            assert_eq!(&answer(&engine, job(number)), alone, "{name}, request {number} again");
+            assert_eq!(
+                &answer(&engine, job(number)),
+                alone,
+                "{name}, request {number} again"
+            );
         }
-        let computed: u32 = steps.0.lock().unwrap().iter().flat_map(|s| &s.rows).map(|r| r.prefill_tokens).sum();
+        let computed: u32 = steps
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .flat_map(|s| &s.rows)
+            .map(|r| r.prefill_tokens)
+            .sum();
         let asked: usize = 2 * (0..JOBS).map(|number| job(number).prompt.len()).sum::<usize>();
         preempted += usize::from(computed as usize > asked);
     }

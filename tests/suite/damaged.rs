@@ -82,7 +82,10 @@ fn tensors_missing_or_of_another_shape_are_named() {
 fn a_shard_that_is_missing_or_lies_elsewhere_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     model(dir.path());
-    for (shard, words) in [("model-00002.safetensors", "model-00002"), ("../../etc/passwd", "weight_map")] {
+    for (shard, words) in [
+        ("model-00002.safetensors", "model-00002"),
+        ("../../etc/passwd", "weight_map"),
+    ] {
         let index = json!({"weight_map": {"a": "model.safetensors", "b": shard}});
         std::fs::write(dir.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
         assert!(refusal(dir.path()).contains(words), "{shard}");
@@ -93,7 +96,9 @@ fn a_shard_that_is_missing_or_lies_elsewhere_is_refused() {
 fn a_tokenizer_past_the_vocabulary_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     model(dir.path());
-    change_json(dir.path(), "tokenizer.json", |t| t["model"]["vocab"]["more"] = 5000.into());
+    change_json(dir.path(), "tokenizer.json", |t| {
+        t["model"]["vocab"]["more"] = 5000.into()
+    });
     let said = refusal(dir.path());
     assert!(said.contains("tokenizer.json") && said.contains("5000"), "{said}");
 }
@@ -102,7 +107,11 @@ fn a_tokenizer_past_the_vocabulary_is_refused() {
 fn a_template_that_cannot_work_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     model(dir.path());
-    for template in ["{% for m in messages %}", "{{ messages[7].content.upper() }}", "{{ 1 + }}"] {
+    for template in [
+        "{% for m in messages %}",
+        "{{ messages[7].content.upper() }}",
+        "{{ 1 + }}",
+    ] {
         let config = json!({"chat_template": template}).to_string();
         std::fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
         assert!(refusal(dir.path()).contains("chat_template"), "{template}");

@@ -98,6 +98,7 @@ impl PackedMatrix {
     /// # Panics
     ///
     /// When `x` has another number of columns or another kind than [`Self::activations`], or `out` is too short.
+    #[cfg(test)]
     pub fn multiply(&self, x: &Activations, out: &mut [f32], stride: usize) {
         multiply::run(&[(self, x, 0)], out, stride);
     }

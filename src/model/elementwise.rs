@@ -1,9 +1,12 @@
-//! The gate of a feed-forward part: `activation(gate) · up`, in one pass over memory.
+//! Element by element, in one pass over memory: the gate of a feed-forward part and the sum of a residual stream.
+//!
+//! candle spreads such operations over a thread pool of its own, which would fight with the lane's for the cores.
 
 use candle_core::{CpuStorage, D, Storage, Tensor};
 use rayon::prelude::*;
 
 use super::config::Activation;
+use super::linear::with_values;
 
 /// Below this many values a pass is done before another thread would have woken.
 const PARALLEL_FROM: usize = 1 << 15;
@@ -48,6 +51,32 @@ pub fn gated(gate_up: &Tensor, activation: Activation) -> candle_core::Result<Te
             gate * up
         }
     }
+}
+
+/// `stream + scale · part`, both of one shape.
+pub fn add_scaled(stream: &Tensor, part: &Tensor, scale: f32) -> candle_core::Result<Tensor> {
+    let mut out = vec![0.0; stream.elem_count()];
+    with_values(stream, |stream| {
+        with_values(part, |part| {
+            let sum = |(out, (stream, part)): (&mut [f32], (&[f32], &[f32]))| {
+                for (out, (stream, part)) in out.iter_mut().zip(stream.iter().zip(part)) {
+                    *out = stream + scale * part;
+                }
+            };
+            if out.len() < PARALLEL_FROM {
+                sum((&mut out, (stream, part)));
+            } else {
+                out.par_chunks_mut(PARALLEL_FROM / 4)
+                    .zip(
+                        stream
+                            .par_chunks(PARALLEL_FROM / 4)
+                            .zip(part.par_chunks(PARALLEL_FROM / 4)),
+                    )
+                    .for_each(sum);
+            }
+        })
+    })??;
+    Tensor::from_vec(out, stream.shape(), stream.device())
 }
 
 #[cfg(target_arch = "x86_64")]
