@@ -112,36 +112,26 @@ impl Activations {
             sums: vec![0; blocks * kind.sums()],
         };
         let width = columns / block * CHUNK;
-        if x.len() < PARALLEL_VALUES {
-            for (index, rows) in x.chunks(CHUNK * columns).enumerate() {
-                let at = index * width;
-                let end = at + rows.len() / block;
-                quantise_chunk(
-                    kind,
-                    rows,
-                    columns,
-                    &mut this.quants[at * block..end * block],
-                    &mut this.scales[at..end],
-                    &mut this.offsets[at * kind.offsets()..end * kind.offsets()],
-                    &mut this.sums[at * kind.sums()..end * kind.sums()],
-                );
-            }
-            return this;
-        }
         // A kind that has no offsets or no sums gives every chunk an empty slice of them.
-        let mut offsets: Vec<&mut [f32]> = this.offsets.chunks_mut(width).collect();
-        let mut sums: Vec<&mut [i16]> = this.sums.chunks_mut(width * K_SUMS).collect();
-        let chunks = x.len().div_ceil(CHUNK * columns);
-        offsets.resize_with(chunks, Default::default);
-        sums.resize_with(chunks, Default::default);
-        x.par_chunks(CHUNK * columns)
-            .zip(this.quants.par_chunks_mut(CHUNK * columns))
-            .zip(this.scales.par_chunks_mut(width))
-            .zip(offsets)
-            .zip(sums)
-            .for_each(|((((rows, quants), scales), offsets), sums)| {
-                quantise_chunk(kind, rows, columns, quants, scales, offsets, sums);
-            });
+        let mut offsets = this.offsets.chunks_mut(width);
+        let mut sums = this.sums.chunks_mut(width * K_SUMS);
+        let jobs: Vec<ChunkMut<'_>> = x
+            .chunks(CHUNK * columns)
+            .zip(this.quants.chunks_mut(CHUNK * columns))
+            .zip(this.scales.chunks_mut(width))
+            .map(|((rows, quants), scales)| ChunkMut {
+                rows,
+                quants,
+                scales,
+                offsets: offsets.next().unwrap_or_default(),
+                sums: sums.next().unwrap_or_default(),
+            })
+            .collect();
+        if x.len() < PARALLEL_VALUES {
+            jobs.into_iter().for_each(|job| job.quantise(kind, columns));
+        } else {
+            jobs.into_par_iter().for_each(|job| job.quantise(kind, columns));
+        }
         this
     }
 
@@ -172,35 +162,36 @@ impl Activations {
     }
 }
 
-fn quantise_chunk(
-    kind: ActivationKind,
-    rows: &[f32],
-    columns: usize,
-    quants: &mut [i8],
-    scales: &mut [f32],
-    offsets: &mut [f32],
-    sums: &mut [i16],
-) {
-    let block = kind.block();
-    let tokens = rows.len() / columns;
-    let fast = super::supported();
-    for (t, row) in rows.chunks_exact(columns).enumerate() {
-        for (b, values) in row.chunks_exact(block).enumerate() {
-            let entry = b * tokens + t;
-            let target = BlockMut {
-                quants: &mut quants[entry * block..(entry + 1) * block],
-                scale: &mut scales[entry],
-                offset: offsets.get_mut(entry),
-                sums: &mut sums[entry * kind.sums()..(entry + 1) * kind.sums()],
-            };
-            #[cfg(target_arch = "x86_64")]
-            if fast {
-                // SAFETY: `supported` has found the features the function is compiled for.
-                unsafe { super::x86::quantise_block(kind, values, target) };
-                continue;
+/// Rows of a chunk and where they go.
+struct ChunkMut<'a> {
+    rows: &'a [f32],
+    quants: &'a mut [i8],
+    scales: &'a mut [f32],
+    offsets: &'a mut [f32],
+    sums: &'a mut [i16],
+}
+
+impl ChunkMut<'_> {
+    fn quantise(self, kind: ActivationKind, columns: usize) {
+        let block = kind.block();
+        let tokens = self.rows.len() / columns;
+        for (t, row) in self.rows.chunks_exact(columns).enumerate() {
+            for (b, values) in row.chunks_exact(block).enumerate() {
+                let entry = b * tokens + t;
+                let target = BlockMut {
+                    quants: &mut self.quants[entry * block..(entry + 1) * block],
+                    scale: &mut self.scales[entry],
+                    offset: self.offsets.get_mut(entry),
+                    sums: &mut self.sums[entry * kind.sums()..(entry + 1) * kind.sums()],
+                };
+                #[cfg(target_arch = "x86_64")]
+                if super::supported() {
+                    // SAFETY: the processor has the features, and both slices are one block long.
+                    unsafe { super::x86::quantise_block(kind, values, target) };
+                    continue;
+                }
+                quantise_block(kind, values, target);
             }
-            let _ = fast;
-            quantise_block(kind, values, target);
         }
     }
 }

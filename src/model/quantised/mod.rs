@@ -15,6 +15,8 @@ mod multiply;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod outside_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
