@@ -87,7 +87,13 @@ def measure(peer, folder, args, seed):
     numbers["prefill"] = args.prompt_tokens / numbers["first_token_ms"] * 1000
     numbers["decode"] = statistics.median(single(record)[2] for record in alone)
     for number, count in enumerate(args.concurrency):
-        records = checked(peer.run(bench_model.prompts(folder, count, args.prompt_tokens, seed + 2 + number), args.output_tokens), args)
+        asked = bench_model.prompts(folder, count, args.prompt_tokens, seed + 2 + number)
+        try:
+            records = checked(peer.run(asked, args.output_tokens), args)
+        except RuntimeError as error:
+            print(f"  {peer.name} at {count}: no number: {str(error).splitlines()[0][:300]}", file=sys.stderr, flush=True)
+            numbers |= {f"{count} at once": None, f"{count} decoding": None}
+            continue
         numbers[f"{count} at once"] = count * args.output_tokens / max(record["stamps"][-1] for record in records)
         numbers[f"{count} decoding"] = decoding(records)
     return numbers
