@@ -151,8 +151,8 @@ def main():
              "versions": {key: PEERS[key](1, 1).version() for key in args.peers}, "command": " ".join(sys.argv),
              "prompt_tokens": args.prompt_tokens, "output_tokens": args.output_tokens, "rounds": args.rounds}
     print(f"{about['processor']}, {about['cores']} cores, {args.threads} threads, load {about['load_average_at_start']:.1f} at the start")
-    if about["load_average_at_start"] > 0.5:
-        print("other programs use this machine now: these numbers are noise, run again when it is quiet", file=sys.stderr)
+    if about["load_average_at_start"] > 1:
+        print("this machine is or just was busy: if other programs run, these numbers are noise; run again when it is quiet", file=sys.stderr)
     print("; ".join(dict.fromkeys(about["versions"].values())))
     print(f"tokens/s, medians of {args.rounds} rounds; in brackets ours as a multiple; {args.prompt_tokens} + {args.output_tokens} tokens a request")
     kinds = []
