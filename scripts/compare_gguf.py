@@ -102,7 +102,7 @@ def judge(own, other, logits, texts, ids_of):
         if said == texts[index]:
             continue
         rivals = [logits[at][rival] for rival in ids_of.get(said, ())]
-        return at, float(logits[at][index] - max(rivals)) if rivals else float("nan")
+        return at, float(logits[at][index] - max(rivals)) if rivals else float("inf")  # a text that is no token of the model
     return len(other), None
 
 

@@ -87,7 +87,13 @@ def measure(peer, folder, args, seed):
     numbers["prefill"] = args.prompt_tokens / numbers["first_token_ms"] * 1000
     numbers["decode"] = statistics.median(single(record)[2] for record in alone)
     for number, count in enumerate(args.concurrency):
-        records = checked(peer.run(bench_model.prompts(folder, count, args.prompt_tokens, seed + 2 + number), args.output_tokens), args)
+        asked = bench_model.prompts(folder, count, args.prompt_tokens, seed + 2 + number)
+        try:
+            records = checked(peer.run(asked, args.output_tokens), args)
+        except RuntimeError as error:
+            print(f"  {peer.name} at {count}: no number: {str(error).splitlines()[0][:300]}", file=sys.stderr, flush=True)
+            numbers |= {f"{count} at once": None, f"{count} decoding": None}
+            continue
         numbers[f"{count} at once"] = count * args.output_tokens / max(record["stamps"][-1] for record in records)
         numbers[f"{count} decoding"] = decoding(records)
     return numbers
@@ -145,8 +151,8 @@ def main():
              "versions": {key: PEERS[key](1, 1).version() for key in args.peers}, "command": " ".join(sys.argv),
              "prompt_tokens": args.prompt_tokens, "output_tokens": args.output_tokens, "rounds": args.rounds}
     print(f"{about['processor']}, {about['cores']} cores, {args.threads} threads, load {about['load_average_at_start']:.1f} at the start")
-    if about["load_average_at_start"] > 0.5:
-        print("other programs use this machine now: these numbers are noise, run again when it is quiet", file=sys.stderr)
+    if about["load_average_at_start"] > 1:
+        print("this machine is or just was busy: if other programs run, these numbers are noise; run again when it is quiet", file=sys.stderr)
     print("; ".join(dict.fromkeys(about["versions"].values())))
     print(f"tokens/s, medians of {args.rounds} rounds; in brackets ours as a multiple; {args.prompt_tokens} + {args.output_tokens} tokens a request")
     kinds = []

@@ -157,15 +157,23 @@ class LlamaNative(Worker):
 
 class Mistral(Worker):
     name = "mistral.rs"
+    seqs_at_once = None
 
     def version(self):
         return f"mistralrs {version_of('mistralrs')}"
 
     def command(self, path):
-        return [sys.executable, "-m", "peers.mistral_worker", path, "--threads", self.threads, "--seqs", self.seqs]
+        return [sys.executable, "-m", "peers.mistral_worker", path, "--threads", self.threads, "--seqs", self.seqs_at_once or self.seqs]
 
     def run(self, prompts, tokens):
         return self.ask([text for text, _ in prompts], tokens)
 
 
-PEERS = {"messplus": Ours, "llama-server": LlamaServer, "llama-native": LlamaNative, "mistralrs": Mistral}
+class MistralSerial(Mistral):
+    """One sequence at a time: mistral.rs 0.9.5 fails on the CPU when GGUF prompts of equal length start together."""
+
+    name, seqs_at_once = "mistral.rs, max_seqs 1", 1
+
+
+PEERS = {"messplus": Ours, "llama-server": LlamaServer, "llama-native": LlamaNative, "mistralrs": Mistral,
+         "mistralrs-serial": MistralSerial}
