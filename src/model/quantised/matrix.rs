@@ -1,8 +1,6 @@
 use std::fmt;
 
-use super::{
-    ActivationKind, Activations, GROUP, Kind, aligned::AlignedBytes, dequantise, layout, multiply, supported,
-};
+use super::{ActivationKind, GROUP, Kind, aligned::AlignedBytes, dequantise, layout, supported};
 
 /// A quantised matrix `[rows, columns]` packed for products, as large as its GGML blocks (rows rounded up to eight).
 pub struct PackedMatrix {
@@ -99,8 +97,8 @@ impl PackedMatrix {
     ///
     /// When `x` has another number of columns or another kind than [`Self::activations`], or `out` is too short.
     #[cfg(test)]
-    pub fn multiply(&self, x: &Activations, out: &mut [f32], stride: usize) {
-        multiply::run(&[(self, x, 0)], out, stride);
+    pub fn multiply(&self, x: &super::Activations, out: &mut [f32], stride: usize) {
+        super::multiply::run(&[(self, x, 0)], out, stride);
     }
 
     /// Blocks of a row.
