@@ -17,6 +17,7 @@ llama.cpp's logit of our token lies below its best one. A gap near zero is round
 import argparse
 import http.client
 import json
+import signal
 import statistics
 import sys
 from pathlib import Path
@@ -118,6 +119,7 @@ def report(name, kind, path, verdicts, tokens):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a started server is stopped
     args = arguments()
     Ours.binary = args.binary.resolve()
     if not args.peer_only and not Ours.binary.exists():

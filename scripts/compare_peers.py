@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 from pathlib import Path
@@ -140,6 +141,7 @@ def compare(path, folder, args):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a started server is stopped
     args = arguments()
     Ours.binary = args.binary.resolve()
     if "messplus" in args.peers and not Ours.binary.exists():
