@@ -145,7 +145,8 @@ impl Engine {
             let spawned = thread::Builder::new()
                 .name(format!("lane {device_name}"))
                 .spawn(move || {
-                    join_compute_pool();
+                    // Kept until the lane ends: a pool that is dropped takes its threads along.
+                    let _pool = join_compute_pool();
                     match opening.load() {
                         Ok((lane, facts)) => {
                             // Whoever started the lane waits for this; when it is gone the inbox is closed too.
@@ -186,11 +187,15 @@ impl Engine {
 
 /// Makes the lane's thread a worker of the pool its tensors are computed in. From outside, every parallel operation,
 /// be it over a single row, would cost a handover to another thread and a sleep until it comes back.
-fn join_compute_pool() {
+fn join_compute_pool() -> Option<rayon::ThreadPool> {
     let pool = rayon::ThreadPoolBuilder::new().use_current_thread();
-    // Without a pool of its own the lane computes in the process's.
-    if let Err(error) = pool.thread_name(|n| format!("compute {n}")).build() {
-        tracing::warn!(%error, "the lane computes from outside the thread pool, which is slower");
+    match pool.thread_name(|n| format!("compute {n}")).build() {
+        Ok(pool) => Some(pool),
+        Err(error) => {
+            // Without a pool of its own the lane computes in the process's.
+            tracing::warn!(%error, "the lane computes from outside the thread pool, which is slower");
+            None
+        }
     }
 }
 
