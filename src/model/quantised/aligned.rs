@@ -1,23 +1,24 @@
+//! Memory that products stream through.
+
 use std::ops::{Deref, DerefMut};
 
-/// A zeroed run of bytes that begins on a cache line.
-pub(super) struct AlignedBytes {
-    lines: Vec<Line>,
-    len: usize,
-}
+use memmap2::MmapMut;
 
-const LINE: usize = 64;
-
-#[repr(C, align(64))]
-#[derive(Clone, Copy)]
-struct Line([u8; LINE]);
+/// A zeroed run of bytes that begins on a page. A token alone reads every weight once, some hundred thousand pages
+/// of 4 KiB: large pages where the kernel has them spare most look-ups of their addresses.
+pub(super) struct AlignedBytes(MmapMut);
 
 impl AlignedBytes {
-    pub(super) fn zeroed(len: usize) -> Self {
-        Self {
-            lines: vec![Line([0; LINE]); len.div_ceil(LINE)],
-            len,
+    /// # Errors
+    /// When there is no memory for them.
+    pub(super) fn zeroed(len: usize) -> std::io::Result<Self> {
+        // An empty map is an error of its own.
+        let map = MmapMut::map_anon(len.max(1))?;
+        #[cfg(target_os = "linux")]
+        if let Err(error) = map.advise(memmap2::Advice::HugePage) {
+            tracing::debug!(%error, "this kernel has no large pages for weights");
         }
+        Ok(Self(map))
     }
 }
 
@@ -25,14 +26,12 @@ impl Deref for AlignedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `lines` holds at least `len` initialised bytes, a `Line` has no padding and any address fits `u8`.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        &self.0
     }
 }
 
 impl DerefMut for AlignedBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`; the borrow of `self` is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        &mut self.0
     }
 }

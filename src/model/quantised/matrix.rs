@@ -13,7 +13,8 @@ pub struct PackedMatrix {
 
 impl PackedMatrix {
     /// Packs GGML blocks: `rows` rows (outputs) of `columns` (inputs) each. `None` where this room has no kernel: the
-    /// processor lacks AVX2, FMA or F16C, or the columns are no whole blocks, or the bytes are not of this shape.
+    /// processor lacks AVX2, FMA or F16C, or the columns are no whole blocks, or the bytes are not of this shape; and
+    /// where there is no memory.
     pub fn pack(kind: Kind, blocks: &[u8], rows: usize, columns: usize) -> Option<Self> {
         let per_row = columns / kind.block_columns();
         let expected = rows.checked_mul(per_row)?.checked_mul(kind.block_bytes())?;
@@ -25,7 +26,7 @@ impl PackedMatrix {
             kind,
             rows,
             columns,
-            bytes: AlignedBytes::zeroed(rows.div_ceil(GROUP) * group_bytes(kind, per_row)),
+            bytes: AlignedBytes::zeroed(rows.div_ceil(GROUP) * group_bytes(kind, per_row)).ok()?,
         };
         let row_bytes = per_row * kind.block_bytes();
         for (row, source) in blocks.chunks_exact(row_bytes).enumerate() {
