@@ -6,6 +6,7 @@ use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{CpuStorage, D, DType, Device, Module, Storage, Tensor};
 
 use super::ModelError;
+use super::dense::DenseMatrix;
 use super::gguf::Stored as Blocks;
 use super::quantised::{self, Kind, PackedMatrix};
 use super::weights::{Stored, Weights};
@@ -20,10 +21,11 @@ pub struct Linear {
 }
 
 enum Part {
-    /// `[outputs, inputs]`, f32.
-    Dense(Tensor),
+    Dense(Arc<DenseMatrix>),
     Packed(Arc<PackedMatrix>),
-    /// A kind our kernels lack, or a CPU for which candle's are faster.
+    /// `[outputs, inputs]` in f32, on a CPU our kernels are not written for.
+    Tensor(Tensor),
+    /// A kind our kernels lack, or a CPU they are not written for.
     Candle {
         matrix: QMatMul,
         bytes: usize,
@@ -83,10 +85,11 @@ impl Linear {
     /// The head that shares its matrix with `embedding`.
     pub fn tied(embedding: &Embedding) -> Result<Self, ModelError> {
         let (part, outputs, inputs) = match embedding {
-            Embedding::Dense(table) => {
+            Embedding::Tensor(table) => {
                 let (rows, columns) = table.dims2()?;
-                (Part::Dense(table.clone()), rows, columns)
+                (Part::Tensor(table.clone()), rows, columns)
             }
+            Embedding::Dense(table) => (Part::Dense(table.clone()), table.rows(), table.columns()),
             Embedding::Packed(table) => (Part::Packed(table.clone()), table.rows(), table.columns()),
         };
         Ok(Self {
@@ -99,10 +102,8 @@ impl Linear {
 
     /// `x` is `[tokens, inputs]`; returns `[tokens, outputs]`.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        if let Some(matrices) = packed(&self.parts) {
-            let tokens = x.dim(0)?;
-            let out = self.multiply(&matrices, x, tokens)?;
-            return Tensor::from_vec(out, (tokens, self.outputs), x.device());
+        if let Some(out) = self.by_our_kernels(x)? {
+            return Tensor::from_vec(out, (x.dim(0)?, self.outputs), x.device());
         }
         let out = match self.parts.as_slice() {
             [one] => one.forward(x)?,
@@ -122,20 +123,23 @@ impl Linear {
 
     /// The same as plain numbers, for who goes on without candle.
     pub fn forward_values(&self, x: &Tensor) -> candle_core::Result<Vec<f32>> {
-        match packed(&self.parts) {
-            Some(matrices) => self.multiply(&matrices, x, x.dim(0)?),
+        match self.by_our_kernels(x)? {
+            Some(out) => Ok(out),
             None => values(&self.forward(x)?),
         }
     }
 
-    fn multiply(
-        &self,
-        matrices: &[&PackedMatrix],
-        x: &Tensor,
-        tokens: usize,
-    ) -> candle_core::Result<Vec<f32>> {
+    /// `None` where candle must compute.
+    fn by_our_kernels(&self, x: &Tensor) -> candle_core::Result<Option<Vec<f32>>> {
+        let tokens = x.dim(0)?;
         let mut out = vec![0.0; tokens * self.outputs];
-        with_values(x, |x| quantised::multiply_all(matrices, x, tokens, &mut out))?;
+        if let [Part::Dense(matrix)] = self.parts.as_slice() {
+            with_values(x, |x| matrix.multiply(x, &mut out))?;
+        } else if let Some(matrices) = packed(&self.parts) {
+            with_values(x, |x| quantised::multiply_all(&matrices, x, tokens, &mut out))?;
+        } else {
+            return Ok(None);
+        }
         if let Some(bias) = &self.bias {
             with_values(bias, |bias| {
                 for row in out.chunks_exact_mut(self.outputs) {
@@ -143,7 +147,7 @@ impl Linear {
                 }
             })?;
         }
-        Ok(out)
+        Ok(Some(out))
     }
 
     pub fn parameters(&self) -> usize {
@@ -156,7 +160,8 @@ impl Linear {
             .as_ref()
             .map_or(0, |b| b.elem_count() * size_of::<f32>());
         let parts = self.parts.iter().map(|part| match part {
-            Part::Dense(tensor) => tensor.elem_count() * tensor.dtype().size_in_bytes(),
+            Part::Tensor(tensor) => tensor.elem_count() * tensor.dtype().size_in_bytes(),
+            Part::Dense(matrix) => matrix.bytes(),
             Part::Packed(matrix) => matrix.bytes(),
             Part::Candle { bytes, .. } => *bytes,
         });
@@ -178,7 +183,13 @@ impl Part {
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         match self {
-            Self::Dense(weight) => x.matmul(&weight.t()?),
+            Self::Tensor(weight) => x.matmul(&weight.t()?),
+            Self::Dense(matrix) => {
+                let tokens = x.dim(0)?;
+                let mut out = vec![0.0; tokens * matrix.rows()];
+                with_values(x, |x| matrix.multiply(x, &mut out))?;
+                Tensor::from_vec(out, (tokens, matrix.rows()), x.device())
+            }
             Self::Candle { matrix, .. } => matrix.forward(x),
             Self::Packed(matrix) => {
                 let tokens = x.dim(0)?;
@@ -193,17 +204,21 @@ impl Part {
 /// The table of token embeddings.
 pub enum Embedding {
     /// `[vocabulary, hidden]`
-    Dense(Tensor),
+    Tensor(Tensor),
+    Dense(Arc<DenseMatrix>),
     Packed(Arc<PackedMatrix>),
 }
 
 impl Embedding {
     pub fn of(stored: Stored) -> Result<Self, ModelError> {
         match stored {
-            Stored::Dense(table) => Ok(Self::Dense(table)),
+            Stored::Dense(table) => Ok(match dense(&table)? {
+                Some(matrix) => Self::Dense(Arc::new(matrix)),
+                None => Self::Tensor(table),
+            }),
             Stored::Blocks(blocks) => match pack(&blocks) {
                 Some(matrix) => Ok(Self::Packed(Arc::new(matrix))),
-                None => Ok(Self::Dense(quantised_tensor(blocks)?.dequantize(&Device::Cpu)?)),
+                None => Ok(Self::Tensor(quantised_tensor(blocks)?.dequantize(&Device::Cpu)?)),
             },
         }
     }
@@ -211,39 +226,59 @@ impl Embedding {
     /// `[ids, hidden]` of tokens that are all in the vocabulary.
     pub fn rows(&self, ids: &[u32], device: &Device) -> candle_core::Result<Tensor> {
         match self {
-            Self::Dense(table) => table.embedding(&Tensor::new(ids, device)?),
-            Self::Packed(table) => {
-                let mut out = vec![0.0; ids.len() * table.columns()];
-                for (&id, out) in ids.iter().zip(out.chunks_exact_mut(table.columns())) {
-                    table.row(id as usize, out);
-                }
-                Tensor::from_vec(out, (ids.len(), table.columns()), device)
-            }
+            Self::Tensor(table) => table.embedding(&Tensor::new(ids, device)?),
+            Self::Dense(table) => rows(ids, table.columns(), device, |id, out| table.row(id, out)),
+            Self::Packed(table) => rows(ids, table.columns(), device, |id, out| table.row(id, out)),
         }
     }
 
     pub fn parameters(&self) -> usize {
         match self {
-            Self::Dense(table) => table.elem_count(),
+            Self::Tensor(table) => table.elem_count(),
+            Self::Dense(table) => table.rows() * table.columns(),
             Self::Packed(table) => table.rows() * table.columns(),
         }
     }
 
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Dense(table) => table.elem_count() * size_of::<f32>(),
+            Self::Tensor(table) => table.elem_count() * size_of::<f32>(),
+            Self::Dense(table) => table.bytes(),
             Self::Packed(table) => table.bytes(),
         }
     }
 }
 
-fn flush(dense: &mut Vec<Tensor>, parts: &mut Vec<Part>) -> Result<(), ModelError> {
-    match dense.len() {
-        0 => {}
-        1 => parts.extend(dense.pop().map(Part::Dense)),
-        _ => parts.push(Part::Dense(Tensor::cat(&std::mem::take(dense), 0)?)),
+fn rows(
+    ids: &[u32],
+    columns: usize,
+    device: &Device,
+    row: impl Fn(usize, &mut [f32]),
+) -> candle_core::Result<Tensor> {
+    let mut out = vec![0.0; ids.len() * columns];
+    for (&id, out) in ids.iter().zip(out.chunks_exact_mut(columns)) {
+        row(id as usize, out);
     }
+    Tensor::from_vec(out, (ids.len(), columns), device)
+}
+
+/// Makes one part of the dense matrices gathered so far.
+fn flush(gathered: &mut Vec<Tensor>, parts: &mut Vec<Part>) -> Result<(), ModelError> {
+    let all = match gathered.len() {
+        0 => return Ok(()),
+        1 => gathered.remove(0),
+        _ => Tensor::cat(&std::mem::take(gathered), 0)?,
+    };
+    parts.push(match dense(&all)? {
+        Some(matrix) => Part::Dense(Arc::new(matrix)),
+        None => Part::Tensor(all),
+    });
     Ok(())
+}
+
+fn dense(weights: &Tensor) -> candle_core::Result<Option<DenseMatrix>> {
+    let (rows, columns) = weights.dims2()?;
+    with_values(weights, |weights| DenseMatrix::pack(weights, rows, columns))
 }
 
 fn pack(blocks: &Blocks) -> Option<PackedMatrix> {

@@ -8,6 +8,7 @@ mod block;
 mod checkpoint;
 mod config;
 mod decoder;
+mod dense;
 mod detokenizer;
 mod elementwise;
 mod feed;
@@ -21,7 +22,8 @@ mod norm;
 mod one_at_a_time;
 mod packed;
 mod pieces;
-mod quantised;
+#[doc(hidden)]
+pub mod quantised;
 mod rotary;
 mod stored;
 mod template;

@@ -9,18 +9,18 @@ use messplus::units::{Clock, ModelId, RequestId, TokenId};
 use crate::architectures::{fixtures, write_model};
 use crate::support::{Steps, answer, collect};
 
-const ANSWER: u32 = 24;
-
-fn job(number: usize) -> Job {
+fn job(number: usize, context: usize) -> Job {
     // All share a page and some tokens; then they differ.
-    let prompt = (0..36 + number)
+    let prompt: Vec<TokenId> = (0..36 + number)
         .map(|i| TokenId(3 + ((i * 7 + if i < 34 { 0 } else { number * 13 }) % 80) as u32))
         .collect();
+    // Past the page that admission keeps free for it, so that there is less memory than was hoped for.
+    let max_tokens = (context - prompt.len()).min(84) as u32;
     Job {
         account: Account::Request(RequestId::fresh()),
         model: ModelId(0),
         prompt,
-        max_tokens: ANSWER,
+        max_tokens,
         sampling: Sampling {
             temperature: if number.is_multiple_of(2) { 0.0 } else { 0.9 },
             seed: number as u64,
@@ -38,7 +38,7 @@ fn engine(folder: &std::path::Path, settings: EngineSettings, pages: u64) -> (En
         source: ModelSource::Folder(folder.to_owned()),
         compute: Compute::Cpu,
         precision: Precision::Auto,
-        max_context: Some(96),
+        max_context: Some(128),
         kv_bytes,
     };
     let start = |kv_bytes| {
@@ -54,7 +54,7 @@ fn engine(folder: &std::path::Path, settings: EngineSettings, pages: u64) -> (En
 
 #[test]
 fn every_architecture_answers_alone_as_in_company() {
-    const JOBS: usize = 6;
+    const JOBS: usize = 4;
     let mut preempted = 0;
     let mut cached = 0;
     for (name, path) in fixtures() {
@@ -66,41 +66,33 @@ fn every_architecture_answers_alone_as_in_company() {
                 ..EngineSettings::default()
             };
             let (engine, _) = engine(folder.path(), settings, 64);
-            (0..JOBS).map(|number| answer(&engine, job(number))).collect()
+            let context = engine.models()[0].max_context;
+            (0..JOBS)
+                .map(|number| answer(&engine, job(number, context)))
+                .collect()
         };
-        // Five pages for six sequences of two or three: some must give way and come back. Small steps cut prompts.
+        // Five pages for four sequences of four: some must give way and come back. Small steps cut prompts.
         let crowded = EngineSettings {
             step_tokens: 16,
             ..EngineSettings::default()
         };
-        let (engine, steps) = engine(folder.path(), crowded, 5);
+        let (engine, _) = engine(folder.path(), crowded, 5);
+        let context = engine.models()[0].max_context;
         let mut streams: Vec<_> = (0..JOBS)
-            .map(|number| engine.submit(job(number)).unwrap())
+            .map(|number| engine.submit(job(number, context)).unwrap())
             .collect();
         for (number, stream) in streams.iter_mut().enumerate() {
             let (text, outcome) = collect(stream).unwrap();
             assert_eq!(text, alone[number], "{name}, request {number} in company");
             cached += outcome.cached_tokens;
         }
+        preempted += usize::from(engine.pages()[0].preemptions > 0);
         // Once more, with what the cache has kept.
-        for (number, alone) in alone.iter().enumerate() {
-            assert_eq!(
-                &answer(&engine, job(number)),
-                alone,
-                "{name}, request {number} again"
-            );
+        for (number, alone) in alone.iter().enumerate().take(2) {
+            let again = answer(&engine, job(number, context));
+            assert_eq!(&again, alone, "{name}, request {number} again");
         }
-        let computed: u32 = steps
-            .0
-            .lock()
-            .unwrap()
-            .iter()
-            .flat_map(|s| &s.rows)
-            .map(|r| r.prefill_tokens)
-            .sum();
-        let asked: usize = 2 * (0..JOBS).map(|number| job(number).prompt.len()).sum::<usize>();
-        preempted += usize::from(computed as usize > asked);
     }
+    assert!(preempted > 40, "only {preempted} architectures had to give way");
     assert!(cached > 0, "nothing was found in the cache");
-    println!("{preempted} architectures had to compute something twice; {cached} tokens came from the cache");
 }

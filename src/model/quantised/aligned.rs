@@ -6,12 +6,12 @@ use memmap2::MmapMut;
 
 /// A zeroed run of bytes that begins on a page. A token alone reads every weight once, some hundred thousand pages
 /// of 4 KiB: large pages where the kernel has them spare most look-ups of their addresses.
-pub(super) struct AlignedBytes(MmapMut);
+pub(in crate::model) struct AlignedBytes(MmapMut);
 
 impl AlignedBytes {
     /// # Errors
     /// When there is no memory for them.
-    pub(super) fn zeroed(len: usize) -> std::io::Result<Self> {
+    pub(in crate::model) fn zeroed(len: usize) -> std::io::Result<Self> {
         // An empty map is an error of its own.
         let map = MmapMut::map_anon(len.max(1))?;
         #[cfg(target_os = "linux")]

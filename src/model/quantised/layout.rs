@@ -17,7 +17,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    #[cfg(test)]
     pub const ALL: [Self; 8] = [
         Self::Q4_0,
         Self::Q4_1,

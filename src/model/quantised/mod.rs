@@ -22,8 +22,10 @@ mod tests;
 mod x86;
 
 pub use activations::{ActivationKind, Activations};
+pub(in crate::model) use aligned::AlignedBytes;
 pub use layout::Kind;
 pub use matrix::PackedMatrix;
+pub(in crate::model) use multiply::Target;
 pub use multiply::multiply_all;
 
 /// Output rows of one packed group: the `f32` lanes of a 256-bit register.

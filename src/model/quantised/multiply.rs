@@ -91,10 +91,7 @@ pub(super) fn run(parts: &[Part<'_>], out: &mut [f32], stride: usize) {
         products += matrix.rows() * matrix.columns() * x.tokens();
         groups += matrix.groups();
     }
-    let target = Target {
-        first: out.as_mut_ptr(),
-        stride,
-    };
+    let target = Target::new(out, stride);
     let threads = rayon::current_num_threads();
     if threads == 1 || products < PARALLEL_PRODUCTS {
         run_groups(parts, 0, groups, &target);
@@ -148,7 +145,7 @@ fn multiply_group(_: &PackedMatrix, _: usize, _: &Chunk<'_>, _: &mut Sums) {
 }
 
 /// The output that tasks share, each writing its own places.
-struct Target {
+pub(in crate::model) struct Target {
     first: *mut f32,
     stride: usize,
 }
@@ -157,6 +154,27 @@ struct Target {
 unsafe impl Sync for Target {}
 
 impl Target {
+    /// An output of rows that begin `stride` apart. It must outlive every write.
+    pub(in crate::model) fn new(out: &mut [f32], stride: usize) -> Self {
+        Self {
+            first: out.as_mut_ptr(),
+            stride,
+        }
+    }
+
+    /// Writes all of the values.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::write`].
+    pub(in crate::model) unsafe fn write_all(&self, token: usize, column: usize, values: &[f32]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = self.first.add(token * self.stride + column);
+            std::ptr::copy_nonoverlapping(values.as_ptr(), at, values.len());
+        }
+    }
+
     /// Writes the first `lanes` of the values.
     ///
     /// # Safety
