@@ -13,26 +13,26 @@ use serde_json::{Value, json};
 use crate::support::root;
 
 #[derive(Deserialize)]
-struct Fixture {
-    config: Value,
-    tensors: Vec<TensorRule>,
-    prompt: Vec<u32>,
+pub struct Fixture {
+    pub config: Value,
+    pub tensors: Vec<TensorRule>,
+    pub prompt: Vec<u32>,
     greedy: Vec<u32>,
     /// The logits each greedy token was chosen from; the first are those of the prompt's last token.
-    greedy_logits: Vec<Vec<f32>>,
+    pub greedy_logits: Vec<Vec<f32>>,
 }
 
 #[derive(Deserialize)]
-struct TensorRule {
-    name: String,
-    shape: Vec<usize>,
+pub struct TensorRule {
+    pub name: String,
+    pub shape: Vec<usize>,
     scale: f64,
     offset: f64,
 }
 
 impl TensorRule {
     /// FNV-1a of the name, counted on by the golden ratio and finished as splitmix64 does, is uniform in [−1, 1).
-    fn values(&self) -> Vec<f32> {
+    pub fn values(&self) -> Vec<f32> {
         let hash = self.name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| {
             (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3)
         });
@@ -62,7 +62,7 @@ pub fn fixtures() -> Vec<(String, PathBuf)> {
     found
 }
 
-fn read(path: &Path) -> Fixture {
+pub fn read(path: &Path) -> Fixture {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 

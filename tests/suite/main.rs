@@ -8,6 +8,7 @@ mod batching;
 mod companions;
 mod constrained;
 mod damaged;
+mod gguf;
 mod http;
 mod logits;
 mod restart;
