@@ -43,6 +43,8 @@ def arguments():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--binary", type=Path, default=Ours.binary, help="our server (default: target/release/messplus)")
     parser.add_argument("--peer-only", action="store_true", help="compare llama.cpp's kinds with its F16, without our server")
+    parser.add_argument("--exact-attention", action="store_true", help="llama.cpp with f32 keys and values and without flash attention, as we compute")
+    parser.add_argument("--peer-attention", action="store_true", help="compare llama.cpp's default attention with its exact one, without our server")
     parser.add_argument("--json", type=Path, help="write every number here")
     return parser.parse_args()
 
@@ -87,9 +89,9 @@ def ours(path, prompts, tokens, eos, threads):
     return answers
 
 
-def theirs(path, prompts, tokens, eos, threads):
+def theirs(path, prompts, tokens, eos, threads, exact=False):
     """llama.cpp's ids and logits, one prompt after another."""
-    llama = NativeLlama(path, seqs=1, context=max(map(len, prompts)) + tokens, threads=threads)
+    llama = NativeLlama(path, seqs=1, context=max(map(len, prompts)) + tokens, threads=threads, exact_attention=exact)
     for ids in prompts:
         found, _, logits = llama.greedy([ids], tokens, never=[eos], keep_logits=True)
         yield found[0], logits[0]
@@ -122,7 +124,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a started server is stopped
     args = arguments()
     Ours.binary = args.binary.resolve()
-    if not args.peer_only and not Ours.binary.exists():
+    if not (args.peer_only or args.peer_attention) and not Ours.binary.exists():
         sys.exit(f"{Ours.binary} does not exist: cargo build --release, or compare llama.cpp with itself by --peer-only")
     rows = []
     print("| file | all tokens agree | tokens agreed | gap where they part, median | largest |\n|---|---:|---:|---:|---:|")
@@ -144,9 +146,12 @@ def main():
             base = [[texts[index] for index in ids] for ids, _ in theirs(whole, prompts, args.tokens, eos, args.threads)]
         for kind in kinds:
             path = gguf_file.make(folder, kind, args.dir)
-            said = base if args.peer_only else ours(path, prompts, args.tokens, eos, args.threads)
+            if args.peer_attention:
+                said = [[texts[index] for index in ids] for ids, _ in theirs(path, prompts, args.tokens, eos, args.threads, True)]
+            else:
+                said = base if args.peer_only else ours(path, prompts, args.tokens, eos, args.threads)
             verdicts = [judge(own, ids, logits, texts, ids_of)
-                        for own, (ids, logits) in zip(said, theirs(path, prompts, args.tokens, eos, args.threads), strict=True)]
+                        for own, (ids, logits) in zip(said, theirs(path, prompts, args.tokens, eos, args.threads, args.exact_attention), strict=True)]
             rows.append(report(name, kind, path, verdicts, args.tokens))
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")

@@ -27,7 +27,7 @@ def quiet():
 class NativeLlama:
     """One model, one context of `seqs` sequences of at most `context` tokens."""
 
-    def __init__(self, path, seqs=16, context=512, threads=2):
+    def __init__(self, path, seqs=16, context=512, threads=2, exact_attention=False):
         quiet()
         llama_cpp.llama_backend_init()
         self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
@@ -37,6 +37,9 @@ class NativeLlama:
         params.n_ctx, params.n_seq_max = seqs * context, seqs
         params.n_batch = params.n_ubatch = BATCH
         params.n_threads = params.n_threads_batch = threads
+        if exact_attention:  # f32 keys and values, sums in f32; its default keeps f16 and adds up in f16
+            params.type_k = params.type_v = 0
+            params.flash_attn_type = 0
         self.context = llama_cpp.llama_init_from_model(self.model, params)
         if not self.context:
             raise SystemExit(f"llama.cpp cannot make a context of {seqs} times {context} tokens")

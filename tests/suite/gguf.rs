@@ -76,6 +76,8 @@ fn write_gguf(fixture: &Fixture, architecture: &str, kind: GgmlDType, path: &Pat
             keys.push((format!("{architecture}.{key}"), Value::U32(dim as u32)));
         }
     }
+    let base = config["rope_parameters"]["rope_theta"].as_f64().unwrap();
+    keys.push((format!("{architecture}.rope.freq_base"), Value::F32(base as f32)));
     let mut tokens: Vec<Value> = ["a", "b", "ab"].map(|t| Value::String(t.to_owned())).to_vec();
     tokens.extend((3..vocabulary).map(|id| Value::String(format!("w{id}"))));
     let text = |text: &str| Value::String(text.to_owned());
