@@ -6,7 +6,8 @@ use super::ModelError;
 use super::checkpoint::Checkpoint;
 use super::config::{self, DecoderConfig, SUPPORTED};
 use super::load::ModelSource;
-use super::one_at_a_time::{OneAtATime, Shape};
+use super::one_at_a_time::OneAtATime;
+use super::shape::Shape;
 
 /// A model's shape and size.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,13 +37,10 @@ pub fn inspect(source: &ModelSource) -> Result<Inspection, ModelError> {
     let architecture = config::architecture(&json);
     let place = checkpoint.place();
     let batched = !OneAtATime::knows(&architecture);
-    let (kv_values_per_token, max_positions) = if batched {
-        let config = DecoderConfig::parse(&place, &json)?;
-        let values = 2 * config.layers.len() * config.heads.kv * config.heads.dim;
-        (values, config.max_positions)
+    let shape = if batched {
+        Shape::of(&DecoderConfig::parse(&place, &json)?)
     } else {
-        let shape = Shape::parse(&place, &json)?;
-        (shape.kv_values_per_token, shape.max_positions)
+        Shape::parse(&place, &json)?
     };
     let stored = checkpoint.stored()?;
     if !batched && matches!(checkpoint, Checkpoint::Gguf { .. }) {
@@ -58,8 +56,8 @@ pub fn inspect(source: &ModelSource) -> Result<Inspection, ModelError> {
         stored_dtype: stored.commonest,
         held_dtype: stored.held,
         held_bytes: stored.held_bytes,
-        kv_values_per_token: kv_values_per_token as u64,
-        max_positions,
+        kv_values_per_token: shape.kv_values_per_token as u64,
+        max_positions: shape.max_positions,
         batched,
     })
 }

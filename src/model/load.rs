@@ -6,8 +6,9 @@ use super::ModelError;
 use super::checkpoint::Checkpoint;
 use super::config::{self, DecoderConfig, SUPPORTED};
 use super::decoder::Decoder;
-use super::one_at_a_time::{self, OneAtATime};
+use super::one_at_a_time::OneAtATime;
 use super::packed::PackedDecoder;
+use super::shape::Shape;
 use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
 use crate::units::TokenId;
@@ -69,35 +70,31 @@ pub fn load(source: &ModelSource, compute: Compute, precision: Precision) -> Res
     let template = checkpoint.chat_template()?;
     let architecture = config::architecture(&json);
     let stored = checkpoint.stored()?;
-    if OneAtATime::knows(&architecture) {
-        let shape = one_at_a_time::Shape::parse(&place, &json)?;
-        let tokenizer = checkpoint.tokenizer(shape.vocabulary)?;
-        let end_tokens = checkpoint.end_tokens(&shape.end_tokens, &tokenizer)?;
-        let (vocabulary, max_positions) = (shape.vocabulary, shape.max_positions);
-        let decoder = OneAtATime::load(&place, &architecture, &json, shape, checkpoint.weights()?)?;
-        return Ok(LoadedModel {
-            decoder: Box::new(decoder),
-            tokenizer,
-            template,
-            end_tokens,
-            temperature: generation.temperature,
-            top_p: generation.top_p,
-            top_k: generation.top_k,
-            architecture,
-            precision: stored.held,
-            parameters: stored.parameters,
-            weight_bytes: stored.held_bytes,
-            vocabulary,
-            max_positions,
-            batched: false,
-        });
-    }
-    let config = DecoderConfig::parse(&place, &json)?;
-    let tokenizer = checkpoint.tokenizer(config.vocabulary)?;
-    let end_tokens = checkpoint.end_tokens(&config.end_tokens, &tokenizer)?;
-    let (vocabulary, max_positions) = (config.vocabulary, config.max_positions);
-    let decoder = PackedDecoder::load(config, &checkpoint.weights()?)?;
+    let batched = !OneAtATime::knows(&architecture);
+    let (config, shape) = if batched {
+        let config = DecoderConfig::parse(&place, &json)?;
+        let shape = Shape::of(&config);
+        (Some(config), shape)
+    } else {
+        (None, Shape::parse(&place, &json)?)
+    };
+    let tokenizer = checkpoint.tokenizer(shape.vocabulary)?;
+    let end_tokens = checkpoint.end_tokens(&shape.end_tokens, &tokenizer)?;
+    let (vocabulary, max_positions) = (shape.vocabulary, shape.max_positions);
+    let weights = checkpoint.weights()?;
+    let (decoder, parameters, weight_bytes): (Box<dyn Decoder>, u64, u64) = match config {
+        Some(config) => {
+            let decoder = PackedDecoder::load(config, &weights)?;
+            let (parameters, bytes) = (decoder.parameters(), decoder.weight_bytes());
+            (Box::new(decoder), parameters, bytes)
+        }
+        None => {
+            let decoder = OneAtATime::load(&place, &architecture, &json, shape, weights)?;
+            (Box::new(decoder), stored.parameters, stored.held_bytes)
+        }
+    };
     Ok(LoadedModel {
+        decoder,
         tokenizer,
         template,
         end_tokens,
@@ -106,12 +103,11 @@ pub fn load(source: &ModelSource, compute: Compute, precision: Precision) -> Res
         top_k: generation.top_k,
         architecture,
         precision: stored.held,
-        parameters: decoder.parameters(),
-        weight_bytes: decoder.weight_bytes(),
+        parameters,
+        weight_bytes,
         vocabulary,
         max_positions,
-        batched: true,
-        decoder: Box::new(decoder),
+        batched,
     })
 }
 

@@ -25,6 +25,7 @@ mod pieces;
 #[doc(hidden)]
 pub mod quantised;
 mod rotary;
+mod shape;
 mod stored;
 mod template;
 mod tokenizer;

@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use super::ModelError;
 use super::batch::{Batch, Logits};
-use super::config::{Fields, SUPPORTED};
+use super::config::SUPPORTED;
 use super::decoder::Decoder;
 use super::kv::PAGE_TOKENS;
 use super::linear::values;
+use super::shape::Shape;
 use super::weights::Weights;
 
 /// What is served this way, for messages.
@@ -23,31 +24,6 @@ pub const ARCHITECTURES: [&str; 4] = [
     "PhiForCausalLM",
     "Glm4ForCausalLM",
 ];
-
-/// What the server must know of such a model; its decoder reads the rest of the config itself.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Shape {
-    pub vocabulary: usize,
-    pub max_positions: usize,
-    pub end_tokens: Vec<u32>,
-    /// Numbers one token leaves in the model: keys and values over all layers.
-    pub kv_values_per_token: usize,
-}
-
-impl Shape {
-    pub fn parse(place: &str, json: &Value) -> Result<Self, ModelError> {
-        let fields = Fields::new(place, json);
-        let heads = fields.size("num_attention_heads")?;
-        let kv_heads = fields.size_or("num_key_value_heads", heads)?;
-        let head_dim = fields.size_or("head_dim", fields.size("hidden_size")? / heads)?;
-        Ok(Self {
-            vocabulary: fields.size("vocab_size")?,
-            max_positions: fields.size("max_position_embeddings")?,
-            end_tokens: fields.token_ids("eos_token_id").unwrap_or_default(),
-            kv_values_per_token: 2 * fields.size("num_hidden_layers")? * kv_heads * head_dim,
-        })
-    }
-}
 
 /// One conversation with a model of candle-transformers.
 trait Conversation: Send {
