@@ -1,5 +1,6 @@
 //! What a meter is: a counter that only rises, and how fresh a reading of it is.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::records::StepRecord;
@@ -7,7 +8,7 @@ use super::report::Source;
 use crate::units::{Microjoules, Moment, Watts};
 
 /// One reading of a meter.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// Energy since some origin. Only differences mean anything.
     pub counter: Microjoules,
@@ -16,7 +17,8 @@ pub struct Reading {
 }
 
 /// Why a reading failed. Serving goes on either way.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MeterError {
     /// No reading this time; the counter goes on from where it was.
     #[error("{0}")]
@@ -43,6 +45,11 @@ pub enum EnergyError {
          not below idle; mend the two figures"
     )]
     BadModelledPower { idle: f64, active: f64 },
+    /// The file for the record cannot be written.
+    #[error(
+        "[energy] record = \"{path}\" cannot be written: {why}; name a file in a folder that you may write to"
+    )]
+    Record { path: String, why: String },
 }
 
 /// A device's energy counter.
@@ -69,6 +76,12 @@ pub trait Meter: Send {
 
     /// The idle power, where it is declared rather than to be fitted.
     fn declared_idle(&self) -> Option<Watts> {
+        None
+    }
+
+    /// The trailing window, in seconds, over which a reading of power is a mean; the counter then shows energy smeared
+    /// over that window. `None` for a meter that shows what was spent up to its reading.
+    fn averages_over(&self) -> Option<f64> {
         None
     }
 }

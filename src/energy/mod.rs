@@ -4,6 +4,7 @@
 //! the accounts, in whole microjoules. Everything between a meter's reading and a request's joules is pure and takes
 //! time as an argument (`book` and below); `handle` puts it on a thread of its own.
 
+mod accounting;
 mod alarms;
 mod apportion;
 mod attribution;
@@ -28,6 +29,7 @@ mod residents;
 mod run_loop;
 mod sampling;
 mod settings;
+mod tape;
 
 #[cfg(test)]
 mod book_tests;
@@ -36,11 +38,15 @@ mod conservation_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
+mod tape_tests;
+#[cfg(test)]
 mod test_world;
 
+pub use alarms::AlarmKind;
 pub use handle::EnergyHandle;
 pub use meter::{EnergyError, Meter, MeterError, Reading};
 pub use open::open_meters;
 pub use records::{Account, StepRecord, StepRow};
 pub use report::{DeviceEnergy, DeviceTotals, RequestEnergy, Source};
 pub use settings::{IdlePolicy, LaneDevice, MeterChoice, MeterSettings, ModelledPower};
+pub use tape::{TapeError, TapeReplay, check_record, replay_tape};

@@ -1,9 +1,11 @@
 //! What this room tells others: a request's joules, a device's accounts, and how each figure came about.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::alarms::AlarmKind;
 use crate::units::{DeviceId, Joules, Microjoules, Watts};
 
 /// Where a device's counter comes from. Ordered from the surest to the least sure, so that the `max` of two sources
@@ -94,6 +96,8 @@ pub struct DeviceEnergy {
     pub failed_reads: u64,
     /// The latest troubles of the meter, oldest first, each a sentence.
     pub alarms: Vec<String>,
+    /// How often each kind of trouble was met since the process began.
+    pub alarm_counts: BTreeMap<AlarmKind, u64>,
 }
 
 impl DeviceEnergy {
