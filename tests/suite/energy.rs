@@ -24,10 +24,18 @@ const LAWS: [(&str, [f64; 4]); 3] = [
     ("demo-large", [0.030, 0.70, 0.080, 2e-4]),
 ];
 const IDLE_WATTS: f64 = 75.0;
-/// Longer than a step takes on a busy machine: a step is on the tape only after its end.
-const DELAY_MS: f64 = 150.0;
+/// Longer than a step takes, even on a busy machine: a step is on the tape only after its end.
+const DELAY_MS: f64 = 200.0;
 /// The demo models' end of text; forbidden, so that answers are as long as they may be.
 const END_OF_TEXT: &str = "5";
+
+/// How long the server may take to find the card's delay, how long it then has to fit the law anew, and how long its
+/// bills are looked at.
+const FINDING: Duration = Duration::from_secs(12);
+const FITTING: Duration = Duration::from_secs(3);
+const LOOKING: Duration = Duration::from_secs(4);
+/// Half a second in nanoseconds: from there on each request's joules must be right. Shorter ones must be right in sum.
+const LONG: u64 = 500_000_000;
 
 /// A server whose card is played, and the card's files.
 struct House {
@@ -40,7 +48,7 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let board = BoardConfig {
-            tick_ms: 50.0,
+            tick_ms: 60.0,
             delay_ms: DELAY_MS,
             idle: vec![(0.0, IDLE_WATTS)],
             ..BoardConfig::default()
@@ -88,6 +96,17 @@ impl House {
         conserved(&self.server).await
     }
 
+    /// The latest moment on the tape, in nanoseconds.
+    fn now(&self) -> u64 {
+        let tape = std::fs::read_to_string(self.path("tape.jsonl")).unwrap();
+        let entries = tape
+            .lines()
+            .rev()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut moments = entries.filter_map(|entry| entry["reading"]["at"].as_u64());
+        moments.next().expect("the meter is read all the time")
+    }
+
     /// A counter of `/metrics` with these words in its labels; 0 when it is not there.
     async fn metric(&self, name: &str, words: &str) -> f64 {
         let page = self.server.text("/metrics").await;
@@ -126,7 +145,7 @@ async fn conserved(server: &Server) -> Value {
     device
 }
 
-/// A step's place on the tape, and whose it was.
+/// What the tape says by the law.
 struct Truth {
     /// True joules by request.
     joules: BTreeMap<String, f64>,
@@ -140,7 +159,7 @@ struct Truth {
     seconds: f64,
 }
 
-/// The law, applied to the tape.
+/// Applies the law to the tape.
 fn truth(tape: &Path) -> Truth {
     let text = std::fs::read_to_string(tape).unwrap();
     let mut lines = text
@@ -209,16 +228,16 @@ impl Load {
                     let first = draw as usize % (questions.len() - 8);
                     let text = questions[first..=first + draw as usize % 7].join(" ");
                     let mut body = ask(LAWS[place % LAWS.len()].0, &text);
-                    body["max_tokens"] = (10 + draw % 150).into();
+                    // One in three is long.
+                    let most = if draw.is_multiple_of(3) { 330 } else { 80 };
+                    body["max_tokens"] = (10 + draw % most).into();
                     body["logit_bias"] = json!({END_OF_TEXT: -100});
                     body["temperature"] = 1.into();
                     body["seed"] = draw.into();
                     let answer = server.chat(body).await;
                     ids.push(answer["messplus"]["request_id"].as_str().unwrap().to_owned());
                     // Idle clients now and then, so that batches are of every size.
-                    if draw.is_multiple_of(4) {
-                        tokio::time::sleep(Duration::from_millis(draw % 700)).await;
-                    }
+                    tokio::time::sleep(Duration::from_millis(draw % 900)).await;
                 }
                 ids
             })
@@ -245,7 +264,7 @@ async fn bills(house: &House, ids: &[String]) -> BTreeMap<String, RequestEnergy>
         let energy = loop {
             let record = house.server.get(&format!("/v1/requests/{id}")).await;
             let energy = record["energy"].clone();
-            if energy["settled"] == true {
+            if energy["final"] == true {
                 break energy;
             }
             assert!(Instant::now() < patience, "{id} is never settled: {record}");
@@ -267,23 +286,27 @@ async fn bills(house: &House, ids: &[String]) -> BTreeMap<String, RequestEnergy>
 #[tokio::test(flavor = "multi_thread")]
 async fn the_joules_of_requests_are_those_that_were_spent() {
     let house = House::open();
-    let load = Load::start(&house, 5);
-    let begun = Instant::now();
-    let mut scrapes = 0;
-    while begun.elapsed() < Duration::from_secs(14) {
+    let load = Load::start(&house, 12);
+    let (begun, mut learnt, mut scrapes) = (Instant::now(), None, 0);
+    // Until the card's delay is found, energy is placed where it was not spent; then the law is fitted anew.
+    let until = |learnt: &Option<(Instant, u64)>| learnt.map_or(begun + FINDING, |(at, _)| at + LOOKING);
+    while Instant::now() < until(&learnt) {
         let device = house.device().await;
         assert_eq!(device["source"], "nvml");
+        let lag = device["lag_seconds"].as_f64().unwrap() * 1e3;
+        if learnt.is_none() && (lag - DELAY_MS).abs() < 25.0 {
+            tokio::time::sleep(FITTING).await;
+            learnt = Some((Instant::now(), house.now()));
+        }
         scrapes += 1;
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    let (_, learnt) = learnt.expect("the card's delay is found");
     let ids = load.end().await;
     let bills = bills(&house, &ids).await;
     let device = house.device().await;
 
     let truth = truth(&house.path("tape.jsonl"));
-    let origin = truth.lives.values().map(|l| l.0).min().unwrap();
-    // By then the law has been fitted and the card's delay found.
-    let learnt = origin + 6_000_000_000;
     let (mut errors, mut got, mut want) = (Vec::new(), 0.0, 0.0);
     for (id, bill) in &bills {
         let ((start, end), joules) = (truth.lives[id], truth.joules[id]);
@@ -292,7 +315,7 @@ async fn the_joules_of_requests_are_those_that_were_spent() {
         }
         got += bill.total().0;
         want += joules;
-        if end - start >= 1_000_000_000 {
+        if end - start >= LONG {
             errors.push((bill.total().0 / joules - 1.0).abs());
         }
     }
@@ -300,13 +323,13 @@ async fn the_joules_of_requests_are_those_that_were_spent() {
     let (median, p95) = (errors[errors.len() / 2], errors[errors.len() * 95 / 100]);
     let bias = got / want - 1.0;
     println!(
-        "{} requests, {} of a second and more after learning, {scrapes} scrapes, batches up to {}: median error \
+        "{} requests, {} long ones after learning, {scrapes} scrapes, batches up to {}: median error \
          {median:.4}, p95 {p95:.4}, bias {bias:.4}; {device}",
         bills.len(),
         errors.len(),
         truth.widest
     );
-    assert!(truth.widest >= 4 && errors.len() >= 20, "too little was going on");
+    assert!(truth.widest >= 8 && errors.len() >= 20, "too little was going on");
     assert!(median <= 0.03, "median error {median}");
     assert!(p95 <= 0.10, "95th percentile {p95}");
     assert!(bias.abs() <= 0.02, "bias {bias}");
@@ -348,7 +371,7 @@ async fn a_card_that_goes_and_comes_costs_a_marked_gap_and_never_a_wrong_total()
     let after_loss = house.metric(GAPS, "").await;
     assert!(after_loss > gaps + 0.4, "{after_loss} s of gaps after {gaps}");
 
-    house.befall("jump 0 -100000");
+    house.befall("jump 0 -5000000");
     until(&house, ALARMS, "kind=\"backwards\"", 1.0).await;
     // The driver is loaded anew, and its counter begins at 0.
     house.befall("vanish 0 driver_not_loaded");
@@ -370,7 +393,7 @@ async fn a_card_that_goes_and_comes_costs_a_marked_gap_and_never_a_wrong_total()
     assert_eq!(device["gap_seconds"].as_f64().unwrap(), gap);
     let sources = bills.values().map(|bill| bill.source.as_str());
     assert!(sources.clone().any(|s| s == "modelled") && sources.clone().any(|s| s == "nvml"));
-    assert!(bills.values().all(|bill| bill.total().0 > 0.0));
+    assert!(bills.values().all(|bill| bill.total().0 >= 0.0));
 
     // No more was counted than was drawn, and no less than was drawn outside the gaps.
     let truth = truth(&house.path("tape.jsonl"));
