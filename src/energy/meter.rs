@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::meter_check::MeterCheck;
 use super::records::StepRecord;
 use super::report::Source;
 use crate::units::{Microjoules, Moment, Watts};
@@ -70,5 +71,38 @@ pub trait Meter: Send {
     /// The idle power, where it is declared rather than to be fitted.
     fn declared_idle(&self) -> Option<Watts> {
         None
+    }
+
+    /// The trailing window, in seconds, over which a reading of power is a mean; the counter then shows energy smeared
+    /// over that window. `None` for a meter that shows what was spent up to its reading.
+    fn averages_over(&self) -> Option<f64> {
+        None
+    }
+
+    /// Which quantity the readings are, and how far they were found to be sound. While the state is
+    /// [`super::CheckState::Running`] the readings are not to be booked yet.
+    fn check(&self) -> MeterCheck {
+        MeterCheck::untested(self.source())
+    }
+}
+
+/// What the books of a device rest on. A meter whose face changed between two reads is another meter, and needs other
+/// books.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Face {
+    pub(super) source: Source,
+    reads_are_instant: bool,
+    follows_steps: bool,
+    averages_over: Option<f64>,
+}
+
+impl Face {
+    pub(super) fn of(meter: &dyn Meter) -> Self {
+        Self {
+            source: meter.source(),
+            reads_are_instant: meter.reads_are_instant(),
+            follows_steps: meter.follows_steps(),
+            averages_over: meter.averages_over(),
+        }
     }
 }

@@ -17,6 +17,7 @@ mod law;
 mod least_squares;
 mod ledger;
 mod meter;
+mod meter_check;
 mod modelled;
 mod nvml;
 mod nvml_devices;
@@ -27,6 +28,7 @@ mod report;
 mod residents;
 mod run_loop;
 mod sampling;
+mod self_test;
 mod settings;
 
 #[cfg(test)]
@@ -40,6 +42,7 @@ mod test_world;
 
 pub use handle::EnergyHandle;
 pub use meter::{EnergyError, Meter, MeterError, Reading};
+pub use meter_check::{CheckState, MeterCheck, Quantity};
 pub use open::open_meters;
 pub use records::{Account, StepRecord, StepRow};
 pub use report::{DeviceEnergy, DeviceTotals, RequestEnergy, Source};
