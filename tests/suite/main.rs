@@ -11,6 +11,7 @@ mod damaged;
 mod gguf;
 mod http;
 mod logits;
+mod nvml;
 mod restart;
 mod server;
 mod support;
