@@ -10,6 +10,7 @@ mod attribution;
 mod book;
 mod counter;
 mod events;
+mod fallback;
 mod features;
 mod handle;
 mod lag;
@@ -21,6 +22,8 @@ mod meter_check;
 mod modelled;
 mod nvml;
 mod nvml_devices;
+mod nvml_library;
+mod nvml_power;
 mod open;
 mod rapl;
 pub mod records;
@@ -35,6 +38,8 @@ mod settings;
 mod book_tests;
 #[cfg(test)]
 mod conservation_tests;
+#[cfg(test)]
+mod nvml_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]

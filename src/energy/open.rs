@@ -2,16 +2,19 @@
 
 use std::path::Path;
 
+use super::fallback::NvmlOrModelled;
 use super::meter::{EnergyError, Meter};
 use super::modelled::ModelledMeter;
-use super::nvml::{NvmlMeter, list};
-use super::nvml_devices::nvml_index;
+use super::nvml::NvmlMeter;
+use super::nvml_devices::{Cuda, nvml_index};
+use super::nvml_library::list;
 use super::rapl::{POWERCAP, RaplMeter};
 use super::report::Source;
 use super::settings::{LaneDevice, MeterChoice, MeterSettings};
 
 const NVML_MEND: &str =
     "install the NVIDIA driver's libnvidia-ml.so.1 or name another by nvml_library, or set meter = \"auto\"";
+const WHOLE_MACHINE: &str = "RAPL counts the whole machine, and another lane has it already";
 const RAPL_MEND: &str = "give read access to energy_uj under /sys/class/powercap, or set meter = \"auto\"";
 
 /// One meter per lane, in the lanes' order.
@@ -39,7 +42,7 @@ fn open_with(
         MeterChoice::Modelled => Ok(lanes.iter().map(|_| modelled(settings)).collect()),
         MeterChoice::Nvml => all_nvml(settings, lanes),
         MeterChoice::Rapl => all_rapl(lanes, powercap),
-        MeterChoice::Auto => Ok(lanes.iter().map(|lane| best(settings, lane, powercap)).collect()),
+        MeterChoice::Auto => Ok(best_of_each(settings, lanes, powercap)),
     }
 }
 
@@ -47,23 +50,41 @@ fn modelled(settings: &MeterSettings) -> Box<dyn Meter> {
     Box::new(ModelledMeter::new(settings.modelled))
 }
 
-fn best(settings: &MeterSettings, lane: &LaneDevice, powercap: &Path) -> Box<dyn Meter> {
-    let found: Result<Box<dyn Meter>, String> = match lane.cuda_ordinal {
-        Some(ordinal) => cuda_meter(settings, ordinal).map(|m| Box::new(m) as _),
-        None => RaplMeter::open(powercap).map(|m| Box::new(m) as _),
+fn best_of_each(settings: &MeterSettings, lanes: &[LaneDevice], powercap: &Path) -> Vec<Box<dyn Meter>> {
+    let mut boards = Vec::new();
+    let mut has_rapl = false;
+    let mut best = |lane: &LaneDevice| -> Result<Box<dyn Meter>, String> {
+        let Some(ordinal) = lane.cuda_ordinal else {
+            if std::mem::replace(&mut has_rapl, true) {
+                return Err(WHOLE_MACHINE.to_owned());
+            }
+            return RaplMeter::open(powercap).map(|m| Box::new(m) as _);
+        };
+        let library = settings.nvml_library.as_deref();
+        let index = nvml_index(ordinal, None, &Cuda::from_environment(), &list(library)?)?;
+        take(index, &mut boards)?;
+        let meter = NvmlMeter::open(library, index)?;
+        Ok(Box::new(NvmlOrModelled::new(meter, settings.modelled)))
     };
-    found.unwrap_or_else(|why| {
-        let meter = modelled(settings);
-        tracing::warn!("energy of {} is {}, because {why}", lane.name, meter.describe());
-        meter
-    })
+    let or_modelled = |lane: &LaneDevice| {
+        best(lane).unwrap_or_else(|why| {
+            let meter = modelled(settings);
+            tracing::warn!("energy of {} is {}, because {why}", lane.name, meter.describe());
+            meter
+        })
+    };
+    lanes.iter().map(or_modelled).collect()
 }
 
-fn cuda_meter(settings: &MeterSettings, ordinal: usize) -> Result<NvmlMeter, String> {
-    let library = settings.nvml_library.as_deref();
-    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
-    let index = nvml_index(ordinal, visible.as_deref(), &list(library)?)?;
-    NvmlMeter::open(library, index)
+/// Two lanes on slices of one board would each count the whole of it.
+fn take(index: u32, taken: &mut Vec<u32>) -> Result<(), String> {
+    if taken.contains(&index) {
+        return Err(format!(
+            "NVML device {index} is counted for another lane already, and its energy is the whole board's"
+        ));
+    }
+    taken.push(index);
+    Ok(())
 }
 
 fn all_nvml(settings: &MeterSettings, lanes: &[LaneDevice]) -> Result<Vec<Box<dyn Meter>>, EnergyError> {
@@ -77,32 +98,36 @@ fn all_nvml(settings: &MeterSettings, lanes: &[LaneDevice]) -> Result<Vec<Box<dy
     let Some(first) = lanes.first() else {
         return Ok(Vec::new());
     };
-    let uuids = list(library).map_err(|why| fail(first, why))?;
-    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let boards = list(library).map_err(|why| fail(first, why))?;
+    let cuda = Cuda::from_environment();
     let mut taken = Vec::new();
+    let mut bound = Vec::new();
     for lane in lanes {
         if let Some(ordinal) = lane.cuda_ordinal {
-            taken.push(nvml_index(ordinal, visible.as_deref(), &uuids).map_err(|why| fail(lane, why))?);
+            let index = nvml_index(ordinal, None, &cuda, &boards).map_err(|why| fail(lane, why))?;
+            take(index, &mut taken).map_err(|why| fail(lane, why))?;
+            bound.push(index);
         }
     }
-    let free: Vec<u32> = (0..uuids.len() as u32)
-        .filter(|index| !taken.contains(index))
-        .collect();
-    let (mut taken, mut free) = (taken.into_iter(), free.into_iter());
+    let mut bound = bound.into_iter();
+    let mut free = (0..boards.len() as u32).filter(|index| !taken.contains(index));
     let mut meters: Vec<Box<dyn Meter>> = Vec::new();
     for lane in lanes {
         let index = if lane.cuda_ordinal.is_some() {
-            taken.next()
+            bound.next()
         } else {
             free.next()
         };
         let few = || {
             fail(
                 lane,
-                format!("NVML knows {} devices for {} lanes", uuids.len(), lanes.len()),
+                format!("NVML knows {} devices for {} lanes", boards.len(), lanes.len()),
             )
         };
         let meter = NvmlMeter::open(library, index.ok_or_else(few)?).map_err(|why| fail(lane, why))?;
+        for note in &meter.check().notes {
+            tracing::warn!("energy of {}: {note}", lane.name);
+        }
         meters.push(Box::new(meter));
     }
     Ok(meters)
@@ -124,10 +149,7 @@ fn all_rapl(lanes: &[LaneDevice], powercap: &Path) -> Result<Vec<Box<dyn Meter>>
             ));
         }
         if !meters.is_empty() {
-            return Err(fail(
-                lane,
-                "RAPL counts the whole machine, and another lane has it already".to_owned(),
-            ));
+            return Err(fail(lane, WHOLE_MACHINE.to_owned()));
         }
         meters.push(Box::new(
             RaplMeter::open(powercap).map_err(|why| fail(lane, why))?,

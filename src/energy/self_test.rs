@@ -7,6 +7,8 @@ use crate::units::Moment;
 const SECONDS: f64 = 2.0;
 const LONGEST_SECONDS: f64 = 3.0;
 const FEWEST_CHANGES: usize = 3;
+/// A counter that goes back is given another chance, for the driver may just have been reloaded; so many times.
+const MOST_RESTARTS: u32 = 2;
 /// Fewer readings than this tell nothing, however long they took.
 const FEWEST_READINGS: usize = 20;
 /// Between two readings of power beside a counter: they cost as much as the counter's own.
@@ -174,6 +176,7 @@ pub(super) struct SelfTest {
     limit: Option<f64>,
     last_power: Option<Moment>,
     changes: usize,
+    restarts: u32,
     has_counter: bool,
 }
 
@@ -185,6 +188,7 @@ impl SelfTest {
             limit,
             last_power: None,
             changes: 0,
+            restarts: 0,
             has_counter,
         }
     }
@@ -199,10 +203,12 @@ impl SelfTest {
 
     /// Takes in a reading; gives the findings once there are enough.
     pub(super) fn take(&mut self, reading: Timed) -> Option<Findings> {
-        if self.readings.last().is_some_and(|last| reading.at < last.at) {
-            // The clock went back: nothing gathered fits what follows.
+        let back = |last: &Timed| reading.at < last.at || reading.joules < last.joules;
+        if self.restarts < MOST_RESTARTS && self.readings.last().is_some_and(back) {
+            // Nothing gathered fits what follows.
             self.readings.clear();
-            self.changes = 0;
+            (self.changes, self.last_power) = (0, None);
+            self.restarts += 1;
         }
         let value = |r: &Timed| if self.has_counter { r.joules } else { r.watts };
         if reading.watts.is_some() {
@@ -306,6 +312,28 @@ mod tests {
     fn without_a_limit_only_absurd_watts_fail() {
         assert_eq!(judge(&card(1_200.0, 100.0, |j| j), None).counter_fault, None);
         assert!(judge(&card(9_000.0, 100.0, |j| j), None).counter_fault.is_some());
+    }
+
+    #[test]
+    fn one_reset_begins_the_test_anew_and_many_fail_it() {
+        let verdict = |resets: &[usize]| {
+            let mut readings = card(300.0, 100.0, |j| j);
+            let more = readings.clone().into_iter().map(|r| Timed {
+                at: r.at.plus_seconds(2.0),
+                joules: r.joules.map(|j| j + 600.0),
+                ..r
+            });
+            readings.extend(more);
+            for reset in resets {
+                readings[*reset..]
+                    .iter_mut()
+                    .for_each(|r| r.joules = r.joules.map(|j| j - 300.0));
+            }
+            let mut test = SelfTest::new(Some(700.0), true);
+            readings.iter().find_map(|r| test.take(*r)).unwrap().counter_fault
+        };
+        assert_eq!(verdict(&[400]), None);
+        assert!(verdict(&[100, 200, 300, 400]).unwrap().contains("went back"));
     }
 
     #[test]
