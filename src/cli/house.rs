@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::check::model_source;
 use super::{CliError, Plan, locate, meter_settings};
 use crate::config::Zoo;
-use crate::energy::{EnergyHandle, LaneDevice, open_meters};
+use crate::energy::{EnergyHandle, LaneDevice, MeterSettings, check_record, open_meters};
 use crate::engine::{Compute, Engine, EngineSettings, HostSpec, Precision, lane_devices};
 use crate::router::{ModelInfo, Policy, RouterConfig, SlaConfig};
 use crate::server::{Desk, DeskSetup, Metrics, StepTap, saved_ledger};
@@ -33,11 +33,15 @@ pub async fn open(zoo: &Zoo, plan: &Plan, data_dir: &Path) -> Result<Desk, CliEr
             },
         })
         .collect();
-    let settings = meter_settings(&zoo.energy);
+    let names: Vec<String> = zoo.models.iter().map(|m| m.name.clone()).collect();
+    let settings = MeterSettings {
+        models: names.clone(),
+        ..meter_settings(&zoo.energy)
+    };
+    check_record(&settings).map_err(|e| failed(&e))?;
     let meters = open_meters(&settings, &lanes).map_err(|e| failed(&e))?;
     let ledger = saved_ledger(&recovered).map_err(|e| failed(&e))?;
     let energy = EnergyHandle::start(meters, &lanes, &settings, clock, Some(ledger));
-    let names = zoo.models.iter().map(|m| m.name.clone()).collect();
     let metrics = Metrics::new(names).map_err(|e| failed(&e))?;
     let tap = Arc::new(StepTap::new(energy.clone(), metrics.clone()));
     let engine_settings = EngineSettings {

@@ -86,6 +86,8 @@ pub struct Energy {
     pub modelled_idle_watts: Watts,
     /// What it is taken to draw while computing, rest included.
     pub modelled_active_watts: Watts,
+    /// The file that every step and every reading is appended to, by its path; none when absent.
+    pub record: Option<PathBuf>,
 }
 
 impl Default for Energy {
@@ -98,6 +100,7 @@ impl Default for Energy {
             nvml_library: "libnvidia-ml.so.1".into(),
             modelled_idle_watts: Watts(10.0),
             modelled_active_watts: Watts(65.0),
+            record: None,
         }
     }
 }

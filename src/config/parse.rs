@@ -76,6 +76,7 @@ fn read_energy(mut section: Section<'_>, folder: &Path) -> Result<Energy, Config
     let library = section.get("nvml_library");
     let rest = section.get("modelled_idle_watts");
     let busy = section.get("modelled_active_watts");
+    let record = section.get("record");
     section.finish()?;
     if let Some(value) = meter {
         energy.meter = check::meter(value.string()?).map_err(|r| value.refuse(r))?;
@@ -89,6 +90,12 @@ fn read_energy(mut section: Section<'_>, folder: &Path) -> Result<Energy, Config
             // A bare name is the dynamic linker's to find; a path is the file's neighbour.
             name if name.contains('/') => folder.join(name).display().to_string(),
             name => name.into(),
+        };
+    }
+    if let Some(value) = record {
+        energy.record = match value.string()? {
+            "" => return Err(value.refuse(Refusal::new("is empty", "name a file, say energy.jsonl"))),
+            name => Some(folder.join(name)),
         };
     }
     if let Some(value) = &rest {

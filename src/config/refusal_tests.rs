@@ -101,6 +101,7 @@ const REFUSED: &[(&str, usize, &[&str])] = &[
         2,
         &["`energy.nvml_library`", "empty"],
     ),
+    ("[energy]\nrecord = \"\"\n{ONE}", 2, &["`energy.record`", "empty"]),
     (
         "[energy]\nmodelled_idle_watts = -1\n{ONE}",
         2,

@@ -61,6 +61,7 @@ idle = "shared"
 nvml_library = "lib/standin.so"
 modelled_idle_watts = 5
 modelled_active_watts = 0x10
+record = "energy.jsonl"
 [[model]]
 name = "qwen2.5-0.5b"
 source = "hf:Qwen/Qwen2.5-0.5B-Instruct@main:q4/model.gguf"
@@ -96,6 +97,7 @@ policy = "fixed:b"
         dir.path().join("lib/standin.so").display().to_string()
     );
     assert_eq!(zoo.energy.modelled_active_watts, Watts(16.0));
+    assert_eq!(zoo.energy.record, Some(dir.path().join("energy.jsonl")));
     let [a, b, c] = &zoo.models[..] else {
         panic!("three models")
     };

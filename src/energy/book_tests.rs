@@ -137,6 +137,7 @@ fn an_outage_is_bridged_by_a_labelled_estimate_and_its_energy_found_is_nobodys()
         desk.book
             .follower()
             .alarms()
+            .latest()
             .iter()
             .any(|a| a.contains("reads again"))
     );

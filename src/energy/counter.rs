@@ -1,6 +1,6 @@
 //! From readings to intervals: what the counter's changes, failures and jumps mean.
 
-use super::alarms::Alarms;
+use super::alarms::{AlarmKind, Alarms};
 use super::events::{Event, Look, Pace};
 use super::meter::{MeterError, Reading};
 use super::sampling::Edge;
@@ -70,8 +70,17 @@ impl CounterFollower {
         self.gap_seconds
     }
 
-    pub(super) fn alarms(&self) -> Vec<String> {
-        self.alarms.latest()
+    pub(super) fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
+    /// Takes over from `old`, the follower of another meter that gave way at `at`: what was told and how often it
+    /// failed. Gives the seconds that `old` lost, those included that it had not placed.
+    pub(super) fn inherit(&mut self, old: &mut Self, at: Moment, why: &str) -> f64 {
+        old.alarms.raise(at, AlarmKind::Untrusted, why);
+        std::mem::swap(&mut self.alarms, &mut old.alarms);
+        self.failed_reads = old.failed_reads;
+        old.gap_seconds + old.placed.map_or(0.0, |placed| at.seconds_since(placed))
     }
 
     pub(super) fn failed_reads(&self) -> u64 {
@@ -99,8 +108,8 @@ impl CounterFollower {
                     .get_or_insert(self.last.map_or(at, |last| last.at));
                 if !self.told && at.seconds_since(since) > PATIENCE_SECONDS {
                     self.told = true;
-                    self.alarms
-                        .raise(at, &format!("the meter gives no reading: {error}"));
+                    let text = format!("the meter gives no reading: {error}");
+                    self.alarms.raise(at, AlarmKind::Unreadable, &text);
                 }
                 self.restarted |= matches!(error, MeterError::Restarted(_));
                 self.placed.get_or_insert(at);
@@ -114,7 +123,7 @@ impl CounterFollower {
         let failed_for = self.failing_since.take().map(|since| at.seconds_since(since));
         if let (Some(seconds), true) = (failed_for, std::mem::take(&mut self.told)) {
             let text = format!("the meter reads again after {seconds:.1} s");
-            self.alarms.raise(at, &text);
+            self.alarms.raise(at, AlarmKind::Returned, &text);
         }
         let Some(last) = self.last.replace(Mark { at, counter }) else {
             let placed = *self.placed.get_or_insert(at);
@@ -126,8 +135,8 @@ impl CounterFollower {
             }
             return;
         };
-        if let Some(why) = self.broken(last, at, counter) {
-            self.alarms.raise(at, &why);
+        if let Some((kind, why)) = self.broken(last, at, counter) {
+            self.alarms.raise(at, kind, &why);
             self.gap(at, events);
             self.base = (self.pace != Pace::Ticking).then_some(Mark { at, counter });
             (self.restarted, self.rough, self.displaced, self.stalled) = (false, false, false, false);
@@ -163,16 +172,19 @@ impl CounterFollower {
         );
     }
 
-    fn broken(&self, last: Mark, at: Moment, counter: u64) -> Option<String> {
-        if self.restarted {
-            return Some("the meter restarted; its readings begin anew".to_owned());
-        }
-        if counter < last.counter {
-            return Some("the counter went backwards; its readings begin anew".to_owned());
-        }
+    fn broken(&self, last: Mark, at: Moment, counter: u64) -> Option<(AlarmKind, String)> {
         let most = MOST_WATTS * 1e6 * at.seconds_since(last.at).max(1.0);
-        ((counter - last.counter) as f64 > most)
-            .then(|| format!("the counter jumped by more than {MOST_WATTS} W could; its readings begin anew"))
+        let (kind, what) = if self.restarted {
+            (AlarmKind::Restarted, "the meter restarted".to_owned())
+        } else if counter < last.counter {
+            (AlarmKind::Backwards, "the counter went backwards".to_owned())
+        } else if (counter - last.counter) as f64 > most {
+            let what = format!("the counter jumped by more than {MOST_WATTS} W could");
+            (AlarmKind::Jump, what)
+        } else {
+            return None;
+        };
+        Some((kind, format!("{what}; its readings begin anew")))
     }
 
     fn close(&mut self, mark: Mark, adjacent: bool, events: &mut Vec<Event>) {
@@ -223,7 +235,7 @@ impl CounterFollower {
                 "stands still"
             };
             let text = format!("the counter {why} for {STALL_SECONDS} s: requests are settled by estimate");
-            self.alarms.raise(at, &text);
+            self.alarms.raise(at, AlarmKind::Stall, &text);
         }
         self.displaced = self.base.is_some();
         self.gap(at, events);
@@ -231,8 +243,8 @@ impl CounterFollower {
 
     fn rewind(&mut self, to: Moment, events: &mut Vec<Event>) {
         let seconds = self.now.seconds_since(to);
-        self.alarms
-            .raise(to, &format!("the clock went back by {seconds:.3} s"));
+        let text = format!("the clock went back by {seconds:.3} s");
+        self.alarms.raise(to, AlarmKind::Clock, &text);
         if let Some(base) = &mut self.base {
             base.at = to;
             self.displaced = true;
@@ -322,7 +334,10 @@ mod tests {
         };
         assert_eq!(events.last(), Some(&last));
         assert!((follower.gap_seconds() - 0.06).abs() < 1e-9);
-        assert_eq!((follower.failed_reads(), follower.alarms().len()), (2, 0));
+        assert_eq!(
+            (follower.failed_reads(), follower.alarms().latest().len()),
+            (2, 0)
+        );
     }
 
     #[test]

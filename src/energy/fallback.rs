@@ -9,7 +9,7 @@ use super::report::Source;
 use super::settings::ModelledPower;
 use crate::units::{Moment, Watts};
 
-/// Changes its [`super::meter::Face`] at most once, when NVML's test fails.
+/// Becomes another meter at most once, when NVML's test fails.
 pub(super) struct NvmlOrModelled {
     nvml: NvmlMeter,
     modelled: ModelledMeter,
@@ -74,6 +74,10 @@ impl Meter for NvmlOrModelled {
 
     fn averages_over(&self) -> Option<f64> {
         self.current().averages_over()
+    }
+
+    fn is_on_trial(&self) -> bool {
+        self.current().is_on_trial()
     }
 
     fn check(&self) -> MeterCheck {

@@ -43,14 +43,7 @@ impl EnergyHandle {
             inbox,
             awaited: awaited.clone(),
         };
-        let turns = RunLoop::new(
-            meters,
-            lanes,
-            settings.idle,
-            clock,
-            restored.unwrap_or_default(),
-            mail,
-        );
+        let turns = RunLoop::new(meters, lanes, settings, clock, restored.unwrap_or_default(), mail);
         let thread = std::thread::Builder::new()
             .name("energy".to_owned())
             .spawn(move || turns.run())

@@ -1,5 +1,6 @@
 //! What a meter is: a counter that only rises, and how fresh a reading of it is.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::meter_check::MeterCheck;
@@ -8,7 +9,7 @@ use super::report::Source;
 use crate::units::{Microjoules, Moment, Watts};
 
 /// One reading of a meter.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// Energy since some origin. Only differences mean anything.
     pub counter: Microjoules,
@@ -17,7 +18,8 @@ pub struct Reading {
 }
 
 /// Why a reading failed. Serving goes on either way.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MeterError {
     /// No reading this time; the counter goes on from where it was.
     #[error("{0}")]
@@ -44,6 +46,11 @@ pub enum EnergyError {
          not below idle; mend the two figures"
     )]
     BadModelledPower { idle: f64, active: f64 },
+    /// The file for the record cannot be written.
+    #[error(
+        "[energy] record = \"{path}\" cannot be written: {why}; name a file in a folder that you may write to"
+    )]
+    Record { path: String, why: String },
 }
 
 /// A device's energy counter.
@@ -79,30 +86,13 @@ pub trait Meter: Send {
         None
     }
 
-    /// Which quantity the readings are, and how far they were found to be sound. While the state is
-    /// [`super::CheckState::Running`] the readings are not to be booked yet.
+    /// Whether the meter is still under test at its start, so that its readings are to be kept back until the verdict.
+    fn is_on_trial(&self) -> bool {
+        false
+    }
+
+    /// Which quantity the readings are, and how far they were found to be sound.
     fn check(&self) -> MeterCheck {
         MeterCheck::untested(self.source())
-    }
-}
-
-/// What the books of a device rest on. A meter whose face changed between two reads is another meter, and needs other
-/// books.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Face {
-    pub(super) source: Source,
-    reads_are_instant: bool,
-    follows_steps: bool,
-    averages_over: Option<f64>,
-}
-
-impl Face {
-    pub(super) fn of(meter: &dyn Meter) -> Self {
-        Self {
-            source: meter.source(),
-            reads_are_instant: meter.reads_are_instant(),
-            follows_steps: meter.follows_steps(),
-            averages_over: meter.averages_over(),
-        }
     }
 }

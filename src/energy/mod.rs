@@ -4,6 +4,7 @@
 //! the accounts, in whole microjoules. Everything between a meter's reading and a request's joules is pure and takes
 //! time as an argument (`book` and below); `handle` puts it on a thread of its own.
 
+mod accounting;
 mod alarms;
 mod apportion;
 mod attribution;
@@ -33,18 +34,24 @@ mod run_loop;
 mod sampling;
 mod self_test;
 mod settings;
+mod tape;
 
 #[cfg(test)]
 mod book_tests;
 #[cfg(test)]
 mod conservation_tests;
 #[cfg(test)]
+mod fallback_tests;
+#[cfg(test)]
 mod nvml_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
+mod tape_tests;
+#[cfg(test)]
 mod test_world;
 
+pub use alarms::AlarmKind;
 pub use handle::EnergyHandle;
 pub use meter::{EnergyError, Meter, MeterError, Reading};
 pub use meter_check::{CheckState, MeterCheck, Quantity};
@@ -52,3 +59,4 @@ pub use open::open_meters;
 pub use records::{Account, StepRecord, StepRow};
 pub use report::{DeviceEnergy, DeviceTotals, RequestEnergy, Source};
 pub use settings::{IdlePolicy, LaneDevice, MeterChoice, MeterSettings, ModelledPower};
+pub use tape::{TapeError, TapeReplay, check_record, replay_tape};

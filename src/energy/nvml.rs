@@ -323,6 +323,10 @@ impl Meter for NvmlMeter {
         }
     }
 
+    fn is_on_trial(&self) -> bool {
+        self.test.is_some()
+    }
+
     fn check(&self) -> MeterCheck {
         self.check.clone()
     }

@@ -1,9 +1,12 @@
 //! The plain data of energy: what a lane leaves behind of each step, and whom the joules are booked to.
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::{DeviceId, ModelId, Moment, RequestId};
 
 /// Whom energy is booked to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Account {
     /// The answer a client gets.
     Request(RequestId),
@@ -16,7 +19,7 @@ pub enum Account {
 }
 
 /// What one row of a step did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRow {
     pub account: Account,
     /// Prompt tokens whose keys and values this step computed.
@@ -28,7 +31,7 @@ pub struct StepRow {
 }
 
 /// One step of a lane: one forward pass of one model over a packed batch.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     pub device: DeviceId,
     pub model: ModelId,

@@ -1,9 +1,12 @@
 //! What this room tells others: a request's joules, a device's accounts, and how each figure came about.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::alarms::AlarmKind;
+use super::meter_check::MeterCheck;
 use crate::units::{DeviceId, Joules, Microjoules, Watts};
 
 /// Where a device's counter comes from. Ordered from the surest to the least sure, so that the `max` of two sources
@@ -92,8 +95,12 @@ pub struct DeviceEnergy {
     pub late_steps: u64,
     /// Readings that failed.
     pub failed_reads: u64,
+    /// Which quantity the meter's readings are, and what its test found.
+    pub check: MeterCheck,
     /// The latest troubles of the meter, oldest first, each a sentence.
     pub alarms: Vec<String>,
+    /// How often each kind of trouble was met since the process began.
+    pub alarm_counts: BTreeMap<AlarmKind, u64>,
 }
 
 impl DeviceEnergy {

@@ -8,20 +8,25 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::book::DeviceBook;
-use super::events::Look;
-use super::ledger::{Bill, Ledger};
+use super::accounting::{Accounting, Entry, Opening};
+use super::alarms::{AlarmKind, Alarms};
+use super::ledger::Bill;
 use super::meter::Meter;
 use super::records::StepRecord;
 use super::report::{DeviceEnergy, DeviceTotals, RequestEnergy};
 use super::sampling::TickClock;
-use super::settings::{IdlePolicy, LaneDevice};
+use super::settings::{LaneDevice, MeterSettings};
+use super::tape::{Header, Tape};
 use crate::units::{Clock, DeviceId, Microjoules, Moment, RequestId, Watts};
 
 /// Reads on demand come no closer together than this.
 const CLOSEST_READS: f64 = 0.001;
+/// A trial of some seconds takes fewer readings than this.
+const MOST_KEPT_BACK: usize = 8_192;
 /// The loop wakes at least this often, so that records do not pile up.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// The same while a tape is written, so that it is never further behind.
+const LONGEST_RECORDING_PAUSE: Duration = Duration::from_millis(20);
 const SHORTEST_PAUSE: Duration = Duration::from_micros(200);
 /// How long `settled` waits for a request that nobody has heard of: its first record may still be under way.
 const UNKNOWN_SECONDS: f64 = 1.0;
@@ -55,10 +60,10 @@ struct Station {
     lane: LaneDevice,
     meter: Box<dyn Meter>,
     ticks: TickClock,
-    book: DeviceBook,
     last_read: Option<Moment>,
     last_counter: Option<Microjoules>,
-    earlier_gap_seconds: f64,
+    /// Readings of a meter on trial: booked once it passes, forgotten if it fails.
+    kept_back: Vec<Entry>,
 }
 
 /// How the handles reach the loop.
@@ -69,8 +74,14 @@ pub(super) struct Mail {
 }
 
 pub(super) struct RunLoop {
+    /// In the places that the accounting gives the devices.
     stations: Vec<Station>,
-    ledger: Ledger,
+    accounting: Accounting,
+    tape: Option<Tape>,
+    /// The tape's troubles.
+    tape_alarms: Alarms,
+    /// Entries came since the last settling.
+    is_unsettled: bool,
     clock: Clock,
     mail: Mail,
     questions: Vec<Question>,
@@ -85,46 +96,43 @@ impl RunLoop {
     pub(super) fn new(
         meters: Vec<Box<dyn Meter>>,
         lanes: &[LaneDevice],
-        policy: IdlePolicy,
+        settings: &MeterSettings,
         clock: Clock,
         restored: Vec<DeviceTotals>,
         mail: Mail,
     ) -> Self {
-        let sources: Vec<_> = meters.iter().map(|meter| meter.source()).collect();
-        let mut ledger = Ledger::new(&sources);
-        let mut strays = restored;
-        let stations = meters
-            .into_iter()
-            .zip(lanes)
-            .enumerate()
-            .map(|(place, (meter, lane))| {
-                let device = DeviceId(place as u16);
-                // Joules of another kind of meter are another quantity, even on the same device.
-                let same = |t: &DeviceTotals| t.name == lane.name && t.source == meter.source();
-                let mut earlier_gap_seconds = 0.0;
-                if let Some(found) = strays.iter().position(same) {
-                    let totals = strays.swap_remove(found);
-                    ledger.restore(device, &totals);
-                    earlier_gap_seconds = totals.gap_seconds;
-                }
-                let ticks = TickClock::new(!meter.reads_are_instant());
-                let book = DeviceBook::new(device, &lane.name, meter.as_ref(), policy);
-                let lane = lane.clone();
-                Station {
-                    lane,
-                    meter,
-                    ticks,
-                    book,
-                    last_read: None,
-                    last_counter: None,
-                    earlier_gap_seconds,
-                }
-            })
-            .collect();
+        let (mut strays, mut openings, mut stations) = (restored, Vec::new(), Vec::new());
+        for (meter, lane) in meters.into_iter().zip(lanes) {
+            // Joules of another kind of meter are another quantity, even on the same device.
+            let same = |t: &DeviceTotals| t.name == lane.name && t.source == meter.source();
+            let earlier = strays
+                .iter()
+                .position(same)
+                .map(|found| strays.swap_remove(found));
+            openings.push(Opening::new(lane.device, &lane.name, meter.as_ref(), earlier));
+            stations.push(Station {
+                lane: lane.clone(),
+                ticks: TickClock::new(!meter.reads_are_instant()),
+                meter,
+                last_read: None,
+                last_counter: None,
+                kept_back: Vec::new(),
+            });
+        }
+        let mut tape_alarms = Alarms::new("all devices");
+        let tape = settings.record.as_deref().and_then(|path| {
+            let header = Header::new(settings, openings.clone(), &clock);
+            let tape = Tape::begin(path, &header);
+            tape.map_err(|e| tape_alarms.raise(clock.now(), AlarmKind::Record, &no_tape(&e)))
+                .ok()
+        });
         let (questions, waiters, subscribers) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             stations,
-            ledger,
+            accounting: Accounting::new(openings, settings.idle),
+            tape,
+            tape_alarms,
+            is_unsettled: false,
             clock,
             mail,
             questions,
@@ -145,14 +153,41 @@ impl RunLoop {
 
     fn turn(&mut self) {
         self.drain();
+        // A reader of the tape then knows of every step that the coming reading may show.
+        self.flush();
         self.read_due();
         // A step that began while meters were read must be known before its time is settled.
         self.drain();
-        for station in &mut self.stations {
-            station.book.settle(&mut self.ledger);
+        if std::mem::take(&mut self.is_unsettled) {
+            self.enter(Entry::Settle);
+            self.is_unsettled = false;
+            self.flush();
         }
-        self.close();
         self.answer();
+    }
+
+    /// The one way by which the books learn anything.
+    fn enter(&mut self, entry: Entry) {
+        if let Some(Err(error)) = self.tape.as_mut().map(|tape| tape.write(&entry)) {
+            self.give_up_tape(&error);
+        }
+        self.is_unsettled = true;
+        for closed in self.accounting.apply(entry) {
+            self.subscribers
+                .retain(|subscriber| subscriber.send(closed).is_ok());
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(Err(error)) = self.tape.as_mut().map(Tape::flush) {
+            self.give_up_tape(&error);
+        }
+    }
+
+    fn give_up_tape(&mut self, error: &std::io::Error) {
+        self.tape = None;
+        self.tape_alarms
+            .raise(self.clock.now(), AlarmKind::Record, &no_tape(error));
     }
 
     fn drain(&mut self) {
@@ -170,21 +205,14 @@ impl RunLoop {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Begin(device, at) => {
-                if let Some(station) = self.station(device) {
-                    station.book.begin(at);
+            Message::Begin(device, at) => self.enter(Entry::Begin { device, at }),
+            Message::Record(step) => {
+                if let Some(place) = self.accounting.place(step.device) {
+                    self.stations[place].meter.observe(&step);
+                    self.enter(Entry::Step(step));
                 }
             }
-            Message::Record(step) => {
-                let device = step.device;
-                let Some(place) = self.stations.iter().position(|s| s.lane.device == device) else {
-                    return;
-                };
-                let station = &mut self.stations[place];
-                station.meter.observe(&step);
-                station.book.record(step, &mut self.ledger);
-            }
-            Message::Finished(id) => self.ledger.finish(id),
+            Message::Finished(id) => self.enter(Entry::Finished(id)),
             Message::Ask(id, reply) => self.questions.push(Question::Request(id, reply)),
             Message::Settled(id, reply) => self.waiters.push(Waiter {
                 id,
@@ -198,24 +226,19 @@ impl RunLoop {
         }
     }
 
-    fn station(&mut self, device: DeviceId) -> Option<&mut Station> {
-        self.stations
-            .iter_mut()
-            .find(|station| station.lane.device == device)
-    }
-
     /// Whether somebody waits for a fresh counter.
     fn is_wanted(&self) -> bool {
-        !self.questions.is_empty() || (!self.waiters.is_empty() && self.ledger.has_finishing())
+        !self.questions.is_empty() || (!self.waiters.is_empty() && self.accounting.ledger().has_finishing())
     }
 
     fn read_due(&mut self) {
         let wanted = self.is_wanted();
-        for station in &mut self.stations {
+        for place in 0..self.stations.len() {
             let now = self.clock.now();
+            let station = &mut self.stations[place];
             // A counter made of the recorded steps knows nothing of the running one, so it is read as of its beginning.
             let at = if station.meter.follows_steps() {
-                station.book.running().unwrap_or(now)
+                self.accounting.book(place).running().unwrap_or(now)
             } else {
                 now
             };
@@ -229,28 +252,59 @@ impl RunLoop {
                 at < next
             });
             if !early {
-                station.read(at);
+                let entry = station.read(at);
+                self.take_reading(place, at, entry);
             }
         }
     }
 
-    fn close(&mut self) {
-        if !self.ledger.has_finishing() {
+    fn take_reading(&mut self, place: usize, at: Moment, entry: Entry) {
+        let station = &mut self.stations[place];
+        let is_same = self.accounting.opening(place).fits(station.meter.as_ref());
+        if is_same && station.meter.is_on_trial() && station.kept_back.len() < MOST_KEPT_BACK {
+            station.kept_back.push(entry);
             return;
         }
-        let settled: Vec<Moment> = self.stations.iter().map(|s| s.book.settled_until()).collect();
-        for closed in self.ledger.close_settled(&settled) {
-            self.subscribers
-                .retain(|subscriber| subscriber.send(closed).is_ok());
+        let mut kept = std::mem::take(&mut station.kept_back);
+        // A trial that ends with an error failed: what it read is worth nothing, but its time is a gap.
+        if let Entry::Reading { read: Err(why), .. } = &entry {
+            kept.truncate(1);
+            for first in &mut kept {
+                if let Entry::Reading { read, .. } = first {
+                    *read = Err(why.clone());
+                }
+            }
         }
+        for entry in kept {
+            self.enter(entry);
+        }
+        if is_same {
+            self.enter(entry);
+        } else {
+            self.change_meter(place, at);
+        }
+    }
+
+    /// The meter is no longer what the device's books rest on.
+    fn change_meter(&mut self, place: usize, at: Moment) {
+        let Station { lane, meter, .. } = &self.stations[place];
+        let why = meter.check().words;
+        let was = self.accounting.opening(place);
+        let same = |t: &DeviceTotals| t.name == lane.name && t.source == meter.source();
+        let earlier = self.strays.iter().position(same);
+        let earlier = earlier.filter(|_| was.source != meter.source());
+        let earlier = earlier.map(|found| self.strays.swap_remove(found));
+        let opening = Opening::new(lane.device, &lane.name, meter.as_ref(), earlier);
+        self.stations[place].begin_anew();
+        self.enter(Entry::Meter { at, why, opening });
     }
 
     fn answer(&mut self) {
         let now = self.clock.now();
         for waiter in std::mem::take(&mut self.waiters) {
-            let energy = self.ledger.energy(waiter.id, Bill::default());
-            let unknown =
-                !self.ledger.is_known(waiter.id) && now.seconds_since(waiter.since) > UNKNOWN_SECONDS;
+            let energy = self.accounting.ledger().energy(waiter.id, Bill::default());
+            let unknown = !self.accounting.ledger().is_known(waiter.id)
+                && now.seconds_since(waiter.since) > UNKNOWN_SECONDS;
             if unknown || energy.is_some_and(|e| e.is_final) {
                 let _ = waiter.reply.send(energy);
             } else if !waiter.reply.is_closed() {
@@ -263,7 +317,7 @@ impl RunLoop {
         for question in std::mem::take(&mut self.questions) {
             // Whoever asked may be gone; then nobody misses the answer.
             let _ = match question {
-                Question::Request(id, reply) => reply.send(self.request(id)).map_err(drop),
+                Question::Request(id, reply) => reply.send(self.accounting.request(id)).map_err(drop),
                 Question::Devices(reply) => reply.send(self.devices()).map_err(drop),
                 Question::Totals(reply) => reply.send(self.totals()).map_err(drop),
                 Question::Shutdown(reply) => {
@@ -274,45 +328,63 @@ impl RunLoop {
         }
     }
 
-    fn request(&self, id: RequestId) -> Option<RequestEnergy> {
-        let mut pending = Bill::default();
-        for station in &self.stations {
-            station.book.pending_bill(id, &mut pending);
-        }
-        self.ledger.energy(id, pending)
-    }
-
     fn devices(&self) -> Vec<DeviceEnergy> {
-        self.stations
-            .iter()
+        let totals = self.accounting.totals().into_iter();
+        totals
             .enumerate()
-            .map(|(place, s)| s.report(&self.ledger, DeviceId(place as u16)))
+            .map(|(place, totals)| self.report(place, totals))
             .collect()
     }
 
+    fn report(&self, place: usize, totals: DeviceTotals) -> DeviceEnergy {
+        let (station, book) = (&self.stations[place], self.accounting.book(place));
+        let alarms = book.follower().alarms();
+        let mut alarm_counts = alarms.counts().clone();
+        alarm_counts.extend(self.tape_alarms.counts());
+        DeviceEnergy {
+            device: station.lane.device,
+            name: totals.name,
+            meter: station.meter.describe(),
+            source: totals.source,
+            measured: totals.measured,
+            request: totals.request,
+            exploration: totals.exploration,
+            router: totals.router,
+            idle: totals.idle,
+            load: totals.load,
+            unattributed: totals.unattributed,
+            gap_seconds: totals.gap_seconds,
+            watts: Watts(book.watts()),
+            idle_watts: Watts(book.law().idle_watts()),
+            tick_seconds: station.ticks.period(),
+            lag_seconds: book.lag_seconds(),
+            fit_error: book.law().error(),
+            late_steps: book.late_steps(),
+            failed_reads: book.follower().failed_reads(),
+            check: station.meter.check(),
+            alarms: [alarms.latest(), self.tape_alarms.latest()].concat(),
+            alarm_counts,
+        }
+    }
+
     fn totals(&self) -> Vec<DeviceTotals> {
-        let own = self.devices().into_iter().map(|d| DeviceTotals {
-            name: d.name,
-            source: d.source,
-            measured: d.measured,
-            request: d.request,
-            exploration: d.exploration,
-            router: d.router,
-            idle: d.idle,
-            load: d.load,
-            unattributed: d.unattributed,
-            gap_seconds: d.gap_seconds,
-        });
-        own.chain(self.strays.iter().cloned()).collect()
+        let mut totals = self.accounting.totals();
+        totals.extend(self.accounting.former().iter().chain(&self.strays).cloned());
+        totals
     }
 
     fn pause(&self) -> Duration {
         let now = self.clock.now();
         let wanted = self.is_wanted();
-        let until = |station: &Station| {
-            if station.meter.follows_steps() && station.book.running().is_some() {
+        let longest = if self.tape.is_some() {
+            LONGEST_RECORDING_PAUSE
+        } else {
+            LONGEST_PAUSE
+        };
+        let until = |(place, station): (usize, &Station)| {
+            if station.meter.follows_steps() && self.accounting.book(place).running().is_some() {
                 // Nothing more to be read before the step is recorded.
-                LONGEST_PAUSE.as_secs_f64()
+                longest.as_secs_f64()
             } else if wanted && station.meter.reads_are_instant() {
                 CLOSEST_READS
             } else {
@@ -322,49 +394,39 @@ impl RunLoop {
         let seconds = self
             .stations
             .iter()
+            .enumerate()
             .map(until)
-            .fold(LONGEST_PAUSE.as_secs_f64(), f64::min);
+            .fold(longest.as_secs_f64(), f64::min);
         Duration::from_secs_f64(seconds).max(SHORTEST_PAUSE)
     }
 }
 
 impl Station {
-    fn read(&mut self, at: Moment) {
-        let reading = self.meter.read(at);
-        let counter = reading.as_ref().ok().map(|r| r.counter);
+    /// The meter became another one; what was read of it before says nothing of what comes.
+    fn begin_anew(&mut self) {
+        self.ticks = TickClock::new(!self.meter.reads_are_instant());
+        (self.last_read, self.last_counter) = (None, None);
+    }
+
+    fn read(&mut self, at: Moment) -> Entry {
+        let read = self.meter.read(at);
+        let counter = read.as_ref().ok().map(|r| r.counter);
         let edge = self.ticks.observed(
             at,
             counter.map(|c| self.last_counter.is_some_and(|last| last != c)),
         );
         self.last_counter = counter.or(self.last_counter);
         self.last_read = Some(at);
-        let period = self.ticks.period().unwrap_or(f64::INFINITY);
-        self.book.sample(at, reading, Look { edge, period });
-    }
-
-    fn report(&self, ledger: &Ledger, place: DeviceId) -> DeviceEnergy {
-        let accounts = ledger.accounts(place);
-        DeviceEnergy {
+        Entry::Reading {
             device: self.lane.device,
-            name: self.lane.name.clone(),
-            meter: self.meter.describe(),
-            source: self.meter.source(),
-            measured: Microjoules(accounts.measured),
-            request: Microjoules(accounts.request),
-            exploration: Microjoules(accounts.exploration),
-            router: Microjoules(accounts.router),
-            idle: Microjoules(accounts.idle),
-            load: Microjoules(accounts.load),
-            unattributed: Microjoules(accounts.unattributed),
-            gap_seconds: self.earlier_gap_seconds + self.book.follower().gap_seconds(),
-            watts: Watts(self.book.watts()),
-            idle_watts: Watts(self.book.law().idle_watts()),
-            tick_seconds: self.ticks.period(),
-            lag_seconds: self.book.lag_seconds(),
-            fit_error: self.book.law().error(),
-            late_steps: self.book.late_steps(),
-            failed_reads: self.book.follower().failed_reads(),
-            alarms: self.book.follower().alarms(),
+            at,
+            read,
+            edge,
+            period: self.ticks.period(),
         }
     }
+}
+
+fn no_tape(error: &std::io::Error) -> String {
+    format!("the record cannot be written and ends here: {error}")
 }

@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::Moment;
 
 /// Between two reads when there is nothing better to go by: 50 Hz.
@@ -24,7 +26,8 @@ const SHARP_PART: f64 = 0.08;
 const PATIENCE_CYCLES: f64 = 2.5;
 
 /// What a read saw of the counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Edge {
     /// Nothing that ends an interval: no change, or one at an unknown time with a better one due soon.
     None,

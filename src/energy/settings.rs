@@ -61,6 +61,10 @@ pub struct MeterSettings {
     /// The NVML library to load; `libnvidia-ml.so.1` by the usual search path when absent.
     pub nvml_library: Option<PathBuf>,
     pub modelled: ModelledPower,
+    /// Where to append the tape of steps and readings (see [`super::replay_tape`]); none when absent.
+    pub record: Option<PathBuf>,
+    /// The models' names by [`crate::units::ModelId`], for the tape's readers.
+    pub models: Vec<String>,
 }
 
 /// A lane's device, as far as a meter needs to know it.

@@ -43,6 +43,20 @@ async fn devices(desk: &Desk, now: &mut Reading) -> Result<(), prometheus::Error
             &[("device", name)],
             device.watts.0,
         )?;
+        now.counter(
+            "messplus_energy_gap_seconds_total",
+            "Seconds for which the meter gave no reading that could be placed.",
+            &[("device", name)],
+            device.gap_seconds,
+        )?;
+        for (kind, count) in &device.alarm_counts {
+            now.counter(
+                "messplus_energy_alarms_total",
+                "Troubles of the device's meter.",
+                &[("device", name), ("kind", kind.as_str())],
+                *count as f64,
+            )?;
+        }
     }
     Ok(())
 }

@@ -25,6 +25,8 @@ pub fn meter_settings(energy: &Energy) -> MeterSettings {
             idle: energy.modelled_idle_watts,
             active: energy.modelled_active_watts,
         },
+        record: energy.record.clone(),
+        models: Vec::new(),
     }
 }
 
