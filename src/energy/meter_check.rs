@@ -47,6 +47,18 @@ pub enum CheckState {
     Untested,
 }
 
+impl CheckState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Passed => "passed",
+            Self::FellBack => "fell-back",
+            Self::Failed => "failed",
+            Self::Untested => "untested",
+        }
+    }
+}
+
 /// The verdict on a meter.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MeterCheck {
@@ -96,10 +108,39 @@ impl MeterCheck {
         }
     }
 
-    /// The first part of the board's UUID, enough to tell boards apart in a table.
+    /// The board's UUID to its second dash, enough to tell boards apart in a table.
     pub fn short_uuid(&self) -> Option<&str> {
         let uuid = self.uuid.as_deref()?;
         let end = uuid.match_indices('-').nth(1).map_or(uuid.len(), |(at, _)| at);
         uuid.get(..end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_the_same_for_people_and_programs() {
+        use {CheckState as S, Quantity as Q};
+        for state in [S::Running, S::Passed, S::FellBack, S::Failed, S::Untested] {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+        }
+        for quantity in [Q::Counter, Q::PowerIntegrated, Q::PowerAveraged, Q::Declared] {
+            assert_eq!(serde_json::to_value(quantity).unwrap(), quantity.as_str());
+        }
+    }
+
+    #[test]
+    fn a_uuid_is_cut_where_it_can_be() {
+        let mut check = MeterCheck::untested(Source::Nvml);
+        for (uuid, short) in [
+            ("GPU-1b2c3d4e-aaaa-bbbb", "GPU-1b2c3d4e"),
+            ("GPU-1", "GPU-1"),
+            ("", ""),
+        ] {
+            check.uuid = Some(uuid.to_owned());
+            assert_eq!(check.short_uuid(), Some(short));
+        }
     }
 }

@@ -14,6 +14,7 @@ mod events;
 mod fallback;
 mod features;
 mod handle;
+mod inspect;
 mod lag;
 mod law;
 mod least_squares;
@@ -53,6 +54,7 @@ mod test_world;
 
 pub use alarms::AlarmKind;
 pub use handle::EnergyHandle;
+pub use inspect::{MeterInspection, inspect_meters};
 pub use meter::{EnergyError, Meter, MeterError, Reading};
 pub use meter_check::{CheckState, MeterCheck, Quantity};
 pub use open::open_meters;
