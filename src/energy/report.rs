@@ -93,6 +93,8 @@ pub struct DeviceEnergy {
     pub fit_error: Option<f64>,
     /// Steps that were told only after their time was settled and thus got nothing (see `EnergyHandle::begin_step`).
     pub late_steps: u64,
+    /// Readings that were tried.
+    pub reads: u64,
     /// Readings that failed.
     pub failed_reads: u64,
     /// Which quantity the meter's readings are, and what its test found.

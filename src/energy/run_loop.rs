@@ -60,6 +60,7 @@ struct Station {
     lane: LaneDevice,
     meter: Box<dyn Meter>,
     ticks: TickClock,
+    reads: u64,
     last_read: Option<Moment>,
     last_counter: Option<Microjoules>,
     /// Readings of a meter on trial: booked once it passes, forgotten if it fails.
@@ -114,6 +115,7 @@ impl RunLoop {
                 lane: lane.clone(),
                 ticks: TickClock::new(!meter.reads_are_instant()),
                 meter,
+                reads: 0,
                 last_read: None,
                 last_counter: None,
                 kept_back: Vec::new(),
@@ -360,6 +362,7 @@ impl RunLoop {
             lag_seconds: book.lag_seconds(),
             fit_error: book.law().error(),
             late_steps: book.late_steps(),
+            reads: station.reads,
             failed_reads: book.follower().failed_reads(),
             check: station.meter.check(),
             alarms: [alarms.latest(), self.tape_alarms.latest()].concat(),
@@ -410,6 +413,7 @@ impl Station {
 
     fn read(&mut self, at: Moment) -> Entry {
         let read = self.meter.read(at);
+        self.reads += 1;
         let counter = read.as_ref().ok().map(|r| r.counter);
         let edge = self.ticks.observed(
             at,

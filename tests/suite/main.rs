@@ -11,6 +11,7 @@ mod damaged;
 mod gguf;
 mod http;
 mod logits;
+mod meter_overhead;
 mod nvml;
 mod restart;
 mod server;

@@ -68,6 +68,7 @@ pub(crate) async fn energy(State(state): State<AppState>) -> Result<Json<Value>,
                 "lag_seconds": device.lag_seconds,
                 "fit_error": device.fit_error,
                 "late_steps": device.late_steps,
+                "reads": device.reads,
                 "alarms": device.alarms,
                 "meter_check": device.check,
             })
