@@ -68,6 +68,101 @@ fn several_cards_are_several_meters_and_each_shows_its_own_energy() {
     );
 }
 
+fn one(board: BoardConfig) -> Card {
+    Card::new(&Config {
+        boards: vec![board],
+        ..Config::default()
+    })
+}
+
+#[test]
+fn what_was_drawn_adds_up_in_any_order_of_telling() {
+    let card = one(BoardConfig {
+        idle: vec![(1.0, 10.0), (3.0, 20.0)],
+        ..BoardConfig::default()
+    });
+    let joules = |seconds: u64| card.truth(0, seconds * SECOND) as f64 * 1e-6;
+    assert_eq!([1, 2, 3, 4].map(joules), [10.0, 22.5, 40.0, 60.0]);
+    card.spend(0, 2 * SECOND, 4 * SECOND, 8_000_000);
+    card.spend(0, 0, SECOND, 3_000_000);
+    card.spend(0, 3 * SECOND, 3 * SECOND, 1_000_000);
+    assert_eq!([1, 3, 4, 9].map(joules), [13.0, 48.0, 72.0, 172.0]);
+}
+
+#[test]
+fn a_counter_changes_every_tick_and_late_and_by_what_was_drawn() {
+    let card = one(BoardConfig {
+        tick_ms: 50.0,
+        jitter_ms: 10.0,
+        delay_ms: 30.0,
+        counter_scale: 1.03,
+        ..BoardConfig::default()
+    });
+    let mut meter = meters(card.path(), 1).unwrap().remove(0);
+    card.spend(0, SECOND, 3 * SECOND, 900_000_000);
+    let mut read = |at: u64| {
+        card.set_now(at);
+        meter.read(Moment(at)).unwrap().counter.0
+    };
+    let begin = read(0);
+    let mut changes = vec![(0, begin)];
+    for at in (1_000_000..5 * SECOND).step_by(1_000_000) {
+        let shown = read(at);
+        if shown != changes[changes.len() - 1].1 {
+            changes.push((at, shown));
+        }
+    }
+    assert!((99..=101).contains(&changes.len()), "{} changes", changes.len());
+    for pair in changes[1..].windows(2) {
+        let spacing = (pair[1].0 - pair[0].0) / 1_000_000;
+        assert!((39..=61).contains(&spacing), "{spacing} ms between changes");
+    }
+    for (at, shown) in &changes[1..] {
+        let drawn = |at: u64| card.truth(0, at.saturating_sub(30_000_000)) as f64 * 1.03;
+        let shown = (shown - begin) as f64;
+        // Seen within a millisecond, shown in whole millijoules.
+        assert!(
+            shown <= drawn(*at) + 1e3 && shown >= drawn(at - 1_000_000) - 2e3,
+            "at {at}"
+        );
+    }
+}
+
+#[test]
+fn energy_told_late_shows_in_a_later_tick_and_is_not_lost() {
+    let card = one(BoardConfig::default());
+    let mut meter = meters(card.path(), 1).unwrap().remove(0);
+    let mut read = |at: u64| {
+        card.set_now(at);
+        meter.read(Moment(at)).unwrap().counter.0
+    };
+    let (zero, before) = (read(0), read(SECOND));
+    card.spend(0, 0, SECOND / 2, 40_000_000);
+    assert_eq!(read(SECOND + SECOND / 20), before);
+    assert_eq!(read(2 * SECOND) - zero, card.truth(0, 2 * SECOND));
+}
+
+#[test]
+fn reads_fail_by_chance_as_often_as_told() {
+    let card = one(BoardConfig {
+        failing_share: 0.2,
+        failing: Fault::Timeout,
+        ..BoardConfig::default()
+    });
+    let mut meter = loop {
+        // Opening reads too.
+        if let Ok(mut meters) = meters(card.path(), 1) {
+            break meters.remove(0);
+        }
+    };
+    let before = card.reads(0);
+    let failed = (0..2_000u64)
+        .filter(|ms| meter.read(Moment(ms * 1_000_000)).is_err())
+        .count();
+    assert!((300..500).contains(&failed), "{failed} of 2000 reads failed");
+    assert_eq!(card.reads(0) - before, 2_000);
+}
+
 #[test]
 fn copies_of_the_library_do_not_disturb_each_other() {
     let cards: Vec<Card> = (0..3).map(|_| Card::new(&Config::default())).collect();

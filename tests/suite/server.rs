@@ -16,7 +16,12 @@ pub struct Server {
 
 impl Server {
     pub fn start(data_dir: &Path, more: &[&str]) -> Self {
-        let mut process = command(data_dir, more).stdout(Stdio::piped()).spawn().unwrap();
+        Self::spawn(command(data_dir, more))
+    }
+
+    /// Starts what [`command`] made.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(process.stdout.take().unwrap());
         let listening = out
             .lines()

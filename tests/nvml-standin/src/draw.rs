@@ -87,25 +87,3 @@ impl Draw {
         (self.until(at) - self.until(from)) * 1e3 / (at - from) as f64
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const S: u64 = 1_000_000_000;
-
-    #[test]
-    fn idle_and_spends_add_up_in_any_order_of_telling() {
-        let mut draw = Draw::new(&[(1.0, 10.0), (3.0, 20.0)]);
-        assert_eq!(draw.until(S), 10e6);
-        assert_eq!(draw.until(2 * S), 10e6 + 12.5e6);
-        assert_eq!(draw.until(3 * S), 40e6);
-        assert_eq!(draw.until(4 * S), 60e6);
-        draw.spend(2 * S, 4 * S, 8e6);
-        draw.spend(0, S, 3e6);
-        draw.spend(3 * S, 3 * S, 1e6);
-        assert_eq!(draw.until(3 * S), 40e6 + 3e6 + 4e6 + 1e6);
-        assert_eq!(draw.until(9 * S), 160e6 + 12e6);
-        assert_eq!(draw.watts(4 * S, S), 20.0 + 4.0);
-    }
-}
