@@ -21,11 +21,13 @@ enum After {
     FailsForGood,
     ReadsPower,
     IsModelled,
+    /// Is on trial for good, and away.
+    IsAway,
 }
 
 impl Suspect {
     fn is_over(&self) -> bool {
-        self.reads > self.trial
+        self.reads > self.trial && self.after != After::IsAway
     }
 }
 
@@ -48,6 +50,7 @@ impl Meter for Suspect {
     fn read(&mut self, now: Moment) -> Result<Reading, MeterError> {
         self.reads += 1;
         match self.after {
+            After::IsAway => return Err(MeterError::Failed("away".into())),
             After::FailsForGood if self.is_over() => {
                 return Err(MeterError::Failed("not to be believed".into()));
             }
@@ -217,4 +220,14 @@ fn a_meter_asked_for_by_name_stays_itself_with_a_gap_and_an_alarm() {
     );
     assert!(seen.device.gap_seconds > 2.0, "{}", seen.device.gap_seconds);
     assert!(seen.device.alarms[0].contains("not to be believed"));
+}
+
+#[test]
+fn a_meter_that_is_away_during_its_trial_is_told_of() {
+    let seen = serve(After::IsAway);
+    assert_eq!(
+        (seen.early.source, seen.late.source),
+        (Source::Modelled, Source::Modelled)
+    );
+    assert_eq!(seen.device.alarm_counts[&AlarmKind::Unreadable], 1);
 }

@@ -20,18 +20,16 @@ pub(super) fn load(library: &OsStr) -> Result<Nvml, String> {
         .map_err(|e| format!("{} cannot be used: {}", library.to_string_lossy(), plain(&e)))
 }
 
-/// Loads the library and lists the boards it knows, in PCI order, which is NVML's.
-pub(super) fn list(library: Option<&Path>) -> Result<Vec<Board>, String> {
+/// Loads the library and lists the boards it knows, in PCI order, which is NVML's. As long as the caller keeps what it
+/// gets, loading it again costs next to nothing: NVML counts its users, and only the first wakes the driver.
+pub(super) fn list(library: Option<&Path>) -> Result<(Nvml, Vec<Board>), String> {
     let nvml = load(library.map_or(OsStr::new(LIBRARY), Path::as_os_str))?;
     let count = nvml
         .device_count()
         .map_err(|e| format!("NVML does not count its devices: {}", plain(&e)))?;
-    Ok((0..count)
-        .map(|index| {
-            nvml.device_by_index(index)
-                .map_or_else(|_| Board::default(), |d| board(&d))
-        })
-        .collect())
+    let at = |index| nvml.device_by_index(index).map(|device| board(&device));
+    let boards = (0..count).map(|index| at(index).unwrap_or_default()).collect();
+    Ok((nvml, boards))
 }
 
 fn board(device: &Device) -> Board {
@@ -101,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_missing_library_is_named() {
-        let error = list(Some(Path::new("/nowhere/libnvidia-ml.so"))).unwrap_err();
+        let error = list(Some(Path::new("/nowhere/libnvidia-ml.so"))).err().unwrap();
         assert!(
             error.contains("/nowhere/libnvidia-ml.so cannot be used"),
             "{error}"

@@ -23,6 +23,8 @@ use crate::units::{Clock, DeviceId, Microjoules, Moment, RequestId, Watts};
 const CLOSEST_READS: f64 = 0.001;
 /// A trial of some seconds takes fewer readings than this.
 const MOST_KEPT_BACK: usize = 8_192;
+/// A meter on trial that fails for so long is told of as any other.
+const TRIAL_PATIENCE: f64 = 0.5;
 /// The loop wakes at least this often, so that records do not pile up.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// The same while a tape is written, so that it is never further behind.
@@ -65,6 +67,7 @@ struct Station {
     last_counter: Option<Microjoules>,
     /// Readings of a meter on trial: booked once it passes, forgotten if it fails.
     kept_back: Vec<Entry>,
+    failing_since: Option<Moment>,
 }
 
 /// How the handles reach the loop.
@@ -119,6 +122,7 @@ impl RunLoop {
                 last_read: None,
                 last_counter: None,
                 kept_back: Vec::new(),
+                failing_since: None,
             });
         }
         let mut tape_alarms = Alarms::new("all devices");
@@ -263,7 +267,14 @@ impl RunLoop {
     fn take_reading(&mut self, place: usize, at: Moment, entry: Entry) {
         let station = &mut self.stations[place];
         let is_same = self.accounting.opening(place).fits(station.meter.as_ref());
-        if is_same && station.meter.is_on_trial() && station.kept_back.len() < MOST_KEPT_BACK {
+        let failed = matches!(&entry, Entry::Reading { read: Err(_), .. });
+        let since = *station.failing_since.get_or_insert(at);
+        if !failed {
+            station.failing_since = None;
+        }
+        let is_away = failed && at.seconds_since(since) > TRIAL_PATIENCE;
+        let has_room = station.kept_back.len() < MOST_KEPT_BACK;
+        if is_same && station.meter.is_on_trial() && !is_away && has_room {
             station.kept_back.push(entry);
             return;
         }
