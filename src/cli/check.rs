@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Align, CheckArgs, CliError, emit, table};
 use crate::config::{Zoo, bytes_text};
+use crate::energy::MeterInspection;
 
 pub use meter::meter_settings;
 pub use plan::{DeviceNeed, Place, Plan, model_source};
@@ -17,17 +18,17 @@ pub use plan::{DeviceNeed, Place, Plan, model_source};
 pub fn check(args: CheckArgs) -> Result<(), CliError> {
     let zoo = Zoo::load(args.zoo.as_deref())?;
     let plan = Plan::of(&zoo)?;
-    let meter = meter::meter_line(&zoo, &plan)?;
+    let meters = meter::meters(&zoo, &plan)?;
     emit(&if args.json {
-        as_json(&zoo, &plan, &meter)
+        as_json(&zoo, &plan, &meters)
     } else {
-        as_tables(&zoo, &plan, &meter)
+        as_tables(&zoo, &plan, &meters)
     });
     // After the tables, so that who is refused sees the numbers that refuse.
     plan.refuse_what_does_not_fit(&zoo)
 }
 
-fn as_tables(zoo: &Zoo, plan: &Plan, meter: &str) -> String {
+fn as_tables(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
     use Align::{Left, Right};
     let columns = [
         ("model", Left),
@@ -79,17 +80,19 @@ fn as_tables(zoo: &Zoo, plan: &Plan, meter: &str) -> String {
         .map(|sla| format!("{} {}", sla.name, sla.alpha))
         .collect();
     format!(
-        "{}: the file is right\n\n{}\n\n{}\n\nmeter: {meter}\npolicy: {}\npromises: {}\nlisten: {}",
+        "{}: the file is right\n\n{}\n\n{}\n\n{}\n\nmeter: {}\npolicy: {}\npromises: {}\nlisten: {}",
         zoo.origin,
         table(&columns, models),
         table(&device_columns, devices),
+        meter::meter_table(meters),
+        meter::line(meters),
         zoo.router.policy,
         promises.join(", "),
         zoo.server.listen,
     )
 }
 
-fn as_json(zoo: &Zoo, plan: &Plan, meter: &str) -> String {
+fn as_json(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
     let models = plan.models.iter().zip(&zoo.models).map(|(place, model)| {
         json!({
             "name": model.name, "source": model.source.to_string(), "located": place.located,
@@ -113,7 +116,8 @@ fn as_json(zoo: &Zoo, plan: &Plan, meter: &str) -> String {
         "zoo": zoo.origin,
         "models": models.collect::<Vec<_>>(),
         "devices": devices.collect::<Vec<_>>(),
-        "meter": meter,
+        "meter": meter::line(meters),
+        "meters": meter::meters_json(meters),
         "policy": zoo.router.policy.to_string(),
         "sla": slas.collect::<Vec<_>>(),
         "listen": zoo.server.listen.to_string(),

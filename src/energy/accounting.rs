@@ -30,6 +30,12 @@ pub(super) enum Entry {
         /// The counter's period in seconds, once known.
         period: Option<f64>,
     },
+    /// The device's meter became another: what the old books had not settled by `at` is guessed, and new books begin.
+    Meter {
+        at: Moment,
+        why: String,
+        opening: Opening,
+    },
     /// No more steps of this request will come.
     Finished(RequestId),
     /// Everything up to here was known together: what can be settled is.
@@ -73,6 +79,15 @@ impl Opening {
     }
 }
 
+impl Opening {
+    /// Whether the books of this opening are still books of this meter.
+    pub(super) fn fits(&self, meter: &dyn Meter) -> bool {
+        (self.source, self.reads_are_instant, self.follows_steps)
+            == (meter.source(), meter.reads_are_instant(), meter.follows_steps())
+            && (self.declared_idle, self.averages_over) == (meter.declared_idle(), meter.averages_over())
+    }
+}
+
 /// The books ask a meter only for what it is, so an opening can stand in for it.
 impl Meter for Opening {
     fn source(&self) -> Source {
@@ -109,11 +124,16 @@ impl Meter for Opening {
 struct Device {
     opening: Opening,
     book: DeviceBook,
+    /// Of earlier processes, and of earlier meters of this one.
+    earlier_gap_seconds: f64,
 }
 
 pub(super) struct Accounting {
     devices: Vec<Device>,
     ledger: Ledger,
+    policy: IdlePolicy,
+    /// What devices counted by meters of another kind, before their meter changed.
+    former: Vec<DeviceTotals>,
 }
 
 impl Accounting {
@@ -130,10 +150,20 @@ impl Accounting {
                     ledger.restore(place, totals);
                 }
                 let book = DeviceBook::new(place, &opening.name, &opening, policy);
-                Device { opening, book }
+                let earlier_gap_seconds = opening.earlier.as_ref().map_or(0.0, |e| e.gap_seconds);
+                Device {
+                    opening,
+                    book,
+                    earlier_gap_seconds,
+                }
             })
             .collect();
-        Self { devices, ledger }
+        Self {
+            devices,
+            ledger,
+            policy,
+            former: Vec::new(),
+        }
     }
 
     /// Takes in what happened. Gives each request whose energy became final, once.
@@ -161,10 +191,32 @@ impl Accounting {
                     self.devices[place].book.sample(at, read, Look { edge, period });
                 }
             }
+            Entry::Meter { at, why, opening } => self.change_meter(at, &why, opening),
             Entry::Finished(id) => self.ledger.finish(id),
             Entry::Settle => return self.settle(),
         }
         Vec::new()
+    }
+
+    fn change_meter(&mut self, at: Moment, why: &str, opening: Opening) {
+        let Some(place) = self.place(opening.device) else {
+            return;
+        };
+        let number = DeviceId(place as u16);
+        let book = DeviceBook::new(number, &opening.name, &opening, self.policy);
+        let device = &mut self.devices[place];
+        device.earlier_gap_seconds += device.book.give_way(at, why, book, &mut self.ledger);
+        if device.opening.source != opening.source {
+            // Joules of another kind of meter are another quantity.
+            let totals = self.device_totals(place);
+            self.former.push(totals);
+            self.ledger.reopen(number, opening.source);
+            if let Some(earlier) = &opening.earlier {
+                self.ledger.restore(number, earlier);
+            }
+            self.devices[place].earlier_gap_seconds = opening.earlier.as_ref().map_or(0.0, |e| e.gap_seconds);
+        }
+        self.devices[place].opening = opening;
     }
 
     fn settle(&mut self) -> Vec<(RequestId, RequestEnergy)> {
@@ -176,6 +228,10 @@ impl Accounting {
         }
         let settled: Vec<Moment> = self.devices.iter().map(|d| d.book.settled_until()).collect();
         self.ledger.close_settled(&settled)
+    }
+
+    pub(super) fn opening(&self, place: usize) -> &Opening {
+        &self.devices[place].opening
     }
 
     /// The place of the device that its lane calls `device`.
@@ -202,22 +258,30 @@ impl Accounting {
 
     /// Each device's accounts.
     pub(super) fn totals(&self) -> Vec<DeviceTotals> {
-        let totals = |(place, device): (usize, &Device)| {
-            let accounts = self.ledger.accounts(DeviceId(place as u16));
-            let earlier = device.opening.earlier.as_ref().map_or(0.0, |e| e.gap_seconds);
-            DeviceTotals {
-                name: device.opening.name.clone(),
-                source: device.opening.source,
-                measured: Microjoules(accounts.measured),
-                request: Microjoules(accounts.request),
-                exploration: Microjoules(accounts.exploration),
-                router: Microjoules(accounts.router),
-                idle: Microjoules(accounts.idle),
-                load: Microjoules(accounts.load),
-                unattributed: Microjoules(accounts.unattributed),
-                gap_seconds: earlier + device.book.follower().gap_seconds(),
-            }
-        };
-        self.devices.iter().enumerate().map(totals).collect()
+        (0..self.devices.len())
+            .map(|place| self.device_totals(place))
+            .collect()
+    }
+
+    /// What devices counted by meters of another kind than their present one.
+    pub(super) fn former(&self) -> &[DeviceTotals] {
+        &self.former
+    }
+
+    fn device_totals(&self, place: usize) -> DeviceTotals {
+        let device = &self.devices[place];
+        let accounts = self.ledger.accounts(DeviceId(place as u16));
+        DeviceTotals {
+            name: device.opening.name.clone(),
+            source: device.opening.source,
+            measured: Microjoules(accounts.measured),
+            request: Microjoules(accounts.request),
+            exploration: Microjoules(accounts.exploration),
+            router: Microjoules(accounts.router),
+            idle: Microjoules(accounts.idle),
+            load: Microjoules(accounts.load),
+            unattributed: Microjoules(accounts.unattributed),
+            gap_seconds: device.earlier_gap_seconds + device.book.follower().gap_seconds(),
+        }
     }
 }

@@ -20,6 +20,8 @@ pub enum AlarmKind {
     Backwards,
     /// The counter rose by more than any device draws.
     Jump,
+    /// The meter's readings cannot be believed; another quantity, or the estimate, took their place.
+    Untrusted,
     /// Requests are settled by estimate, because nothing could be placed for seconds.
     Stall,
     /// The clock went back.
@@ -36,6 +38,7 @@ impl AlarmKind {
             Self::Restarted => "restarted",
             Self::Backwards => "backwards",
             Self::Jump => "jump",
+            Self::Untrusted => "untrusted",
             Self::Stall => "stall",
             Self::Clock => "clock",
             Self::Record => "record",

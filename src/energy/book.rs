@@ -190,6 +190,18 @@ impl DeviceBook {
         }
     }
 
+    /// Gives way at `at` to the book of another meter: what is not settled is guessed. Gives the seconds that the old
+    /// meter lost.
+    pub(super) fn give_way(&mut self, at: Moment, why: &str, mut next: Self, ledger: &mut Ledger) -> f64 {
+        self.pending.clear();
+        self.settle_gap(Moment(at.0 + self.lag_nanos()), ledger);
+        let lost = next.follower.inherit(&mut self.follower, at, why);
+        next.running = self.running;
+        next.late_steps = self.late_steps;
+        *self = next;
+        lost
+    }
+
     /// Settles what can be settled: everything up to the running step's beginning.
     pub(super) fn settle(&mut self, ledger: &mut Ledger) {
         while let Some(event) = self.pending.front() {

@@ -74,6 +74,15 @@ impl CounterFollower {
         &self.alarms
     }
 
+    /// Takes over from `old`, the follower of another meter that gave way at `at`: what was told and how often it
+    /// failed. Gives the seconds that `old` lost, those included that it had not placed.
+    pub(super) fn inherit(&mut self, old: &mut Self, at: Moment, why: &str) -> f64 {
+        old.alarms.raise(at, AlarmKind::Untrusted, why);
+        std::mem::swap(&mut self.alarms, &mut old.alarms);
+        self.failed_reads = old.failed_reads;
+        old.gap_seconds + old.placed.map_or(0.0, |placed| at.seconds_since(placed))
+    }
+
     pub(super) fn failed_reads(&self) -> u64 {
         self.failed_reads
     }

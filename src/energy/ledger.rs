@@ -105,6 +105,12 @@ impl Ledger {
         accounts.measured = accounts.sum();
     }
 
+    /// The device's accounts begin anew, with another kind of meter.
+    pub(super) fn reopen(&mut self, device: DeviceId, source: Source) {
+        self.accounts[device.index()] = Accounts::default();
+        self.default_source = self.default_source.max(source);
+    }
+
     pub(super) fn accounts(&self, device: DeviceId) -> Accounts {
         self.accounts[device.index()]
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::meter_check::MeterCheck;
 use super::records::StepRecord;
 use super::report::Source;
 use crate::units::{Microjoules, Moment, Watts};
@@ -83,5 +84,15 @@ pub trait Meter: Send {
     /// over that window. `None` for a meter that shows what was spent up to its reading.
     fn averages_over(&self) -> Option<f64> {
         None
+    }
+
+    /// Whether the meter is still under test at its start, so that its readings are to be kept back until the verdict.
+    fn is_on_trial(&self) -> bool {
+        false
+    }
+
+    /// Which quantity the readings are, and how far they were found to be sound.
+    fn check(&self) -> MeterCheck {
+        MeterCheck::untested(self.source())
     }
 }

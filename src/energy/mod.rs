@@ -11,16 +11,21 @@ mod attribution;
 mod book;
 mod counter;
 mod events;
+mod fallback;
 mod features;
 mod handle;
+mod inspect;
 mod lag;
 mod law;
 mod least_squares;
 mod ledger;
 mod meter;
+mod meter_check;
 mod modelled;
 mod nvml;
 mod nvml_devices;
+mod nvml_library;
+mod nvml_power;
 mod open;
 mod rapl;
 pub mod records;
@@ -28,6 +33,7 @@ mod report;
 mod residents;
 mod run_loop;
 mod sampling;
+mod self_test;
 mod settings;
 mod tape;
 
@@ -35,6 +41,10 @@ mod tape;
 mod book_tests;
 #[cfg(test)]
 mod conservation_tests;
+#[cfg(test)]
+mod fallback_tests;
+#[cfg(test)]
+mod nvml_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
@@ -44,7 +54,9 @@ mod test_world;
 
 pub use alarms::AlarmKind;
 pub use handle::EnergyHandle;
+pub use inspect::{MeterInspection, inspect_meters};
 pub use meter::{EnergyError, Meter, MeterError, Reading};
+pub use meter_check::{CheckState, MeterCheck, Quantity};
 pub use open::open_meters;
 pub use records::{Account, StepRecord, StepRow};
 pub use report::{DeviceEnergy, DeviceTotals, RequestEnergy, Source};

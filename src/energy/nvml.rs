@@ -1,86 +1,45 @@
 //! NVIDIA's meter: `nvmlDeviceGetTotalEnergyConsumption`, millijoules since the driver was loaded, on Volta and later;
-//! where it is missing, power integrated: field 186 (instantaneous) or `nvmlDeviceGetPowerUsage`.
+//! where it is missing or fails its test, power integrated.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use nvml_wrapper::enums::device::SampleValue;
 use nvml_wrapper::error::NvmlError;
-use nvml_wrapper::structs::device::FieldId;
 use nvml_wrapper::{Device, Nvml};
 
 use super::meter::{Meter, MeterError, Reading};
+use super::meter_check::{CheckState, MeterCheck, Quantity};
+use super::nvml_library::{LIBRARY, has_slices, is_lost, load, plain};
+use super::nvml_power::{PowerIntegral, PowerSource, is_virtual};
 use super::report::Source;
+use super::self_test::{Findings, SelfTest, Timed};
 use crate::units::{Microjoules, Moment, Watts};
 
-/// What the driver installs.
-pub(super) const LIBRARY: &str = "libnvidia-ml.so.1";
-/// `NVML_FI_DEV_POWER_INSTANT` (nvml.h), in milliwatts.
-const POWER_INSTANT: FieldId = FieldId(186);
-/// Between two attempts to find a vanished driver again.
+/// Between two attempts to find a vanished driver again: at first, and after many in vain.
 const RETRY_SECONDS: f64 = 1.0;
-/// Power readings further apart than this say nothing about what lay between them.
-const INTEGRABLE_SECONDS: f64 = 1.0;
+const RETRY_GROWTH: f64 = 1.1;
+const LONGEST_RETRY_SECONDS: f64 = 30.0;
+/// A board whose every reading fails for this long, for whatever reason, is looked for anew.
+const HOPELESS_SECONDS: f64 = 5.0;
 
-/// Loads the library and says how many devices it knows, with their UUIDs.
-pub(super) fn list(library: Option<&Path>) -> Result<Vec<Option<String>>, String> {
-    let nvml = load(library.map_or(OsStr::new(LIBRARY), Path::as_os_str))?;
-    let count = nvml
-        .device_count()
-        .map_err(|e| format!("NVML does not count its devices: {}", plain(&e)))?;
-    Ok((0..count)
-        .map(|index| nvml.device_by_index(index).and_then(|d| d.uuid()).ok())
-        .collect())
-}
-
-fn load(library: &OsStr) -> Result<Nvml, String> {
-    Nvml::builder()
-        .lib_path(library)
-        .init()
-        .map_err(|e| format!("{} cannot be used: {}", library.to_string_lossy(), plain(&e)))
-}
-
-/// An NVML error in words, with what is to be done where NVML's own words do not say.
-fn plain(error: &NvmlError) -> String {
-    match error {
-        NvmlError::NoPermission => {
-            "no permission; in a container start it with the NVIDIA runtime and the `utility` capability"
-                .to_owned()
-        }
-        NvmlError::DriverNotLoaded => "the NVIDIA driver is not loaded".to_owned(),
-        NvmlError::GpuLost => "the GPU fell off the bus or is out of reach".to_owned(),
-        NvmlError::NotSupported => {
-            "this device (or MIG slice, or virtual GPU) does not support it".to_owned()
-        }
-        other => other.to_string(),
-    }
-}
-
-/// Whether the driver itself is gone, so that only loading it anew can help.
-fn is_lost(error: &NvmlError) -> bool {
-    matches!(
-        error,
-        NvmlError::Uninitialized | NvmlError::DriverNotLoaded | NvmlError::GpuLost | NvmlError::ResetRequired
-    )
-}
-
-enum Quantity {
+enum Using {
     Counter,
-    Power {
-        instant: bool,
-        joules: f64,
-        last: Option<(Moment, f64)>,
-    },
+    Power(PowerSource, PowerIntegral),
 }
 
 pub(super) struct NvmlMeter {
     library: OsString,
     index: u32,
-    uuid: Option<String>,
-    name: String,
     nvml: Option<Nvml>,
     retry_at: Moment,
-    quantity: Quantity,
+    retry_pause: f64,
+    failing_since: Option<Moment>,
+    using: Using,
+    /// What could stand in for the counter.
+    power: Option<PowerSource>,
+    limit: Option<f64>,
+    test: Option<SelfTest>,
+    check: MeterCheck,
 }
 
 impl NvmlMeter {
@@ -88,31 +47,65 @@ impl NvmlMeter {
     pub(super) fn open(library: Option<&Path>, index: u32) -> Result<Self, String> {
         let library = library.map_or(OsStr::new(LIBRARY), Path::as_os_str).to_owned();
         let nvml = load(&library)?;
-        let (uuid, name, quantity) = {
-            let device = nvml
-                .device_by_index(index)
-                .map_err(|e| format!("NVML device {index}: {}", plain(&e)))?;
-            let name = device.name().unwrap_or_else(|_| format!("NVML device {index}"));
-            (device.uuid().ok(), name, find_quantity(&device)?)
+        let device = nvml
+            .device_by_index(index)
+            .map_err(|e| format!("NVML device {index}: {}", plain(&e)))?;
+        let power = PowerSource::find(&device);
+        let mut notes = notes(&device);
+        let using = match (device.total_energy_consumption(), &power) {
+            (Ok(_), _) => Using::Counter,
+            (Err(counter), Ok(source)) => {
+                notes.push(format!("no energy counter: {}", plain(&counter)));
+                Using::Power(*source, PowerIntegral::default())
+            }
+            (Err(counter), Err(power)) => {
+                return Err(format!(
+                    "neither the energy counter ({}) nor the power ({}) of NVML device {index} can be read",
+                    plain(&counter),
+                    plain(power)
+                ));
+            }
         };
+        let limit = device.enforced_power_limit().ok().map(|mw| f64::from(mw) * 1e-3);
+        let quantity = using.quantity();
+        let mut check = MeterCheck::new(CheckState::Running, quantity, "under test");
+        check.board = Some(device.name().unwrap_or_else(|_| format!("NVML device {index}")));
+        check.uuid = device.uuid().ok();
+        check.power_limit_watts = limit.map(Watts);
+        check.notes = notes;
         Ok(Self {
             library,
             index,
-            uuid,
-            name,
-            nvml: Some(nvml),
             retry_at: Moment(0),
-            quantity,
+            retry_pause: RETRY_SECONDS,
+            failing_since: None,
+            test: Some(SelfTest::new(limit, quantity == Quantity::Counter)),
+            using,
+            power: power.ok(),
+            limit,
+            check,
+            nvml: Some(nvml),
         })
     }
 
+    /// Whether the test found nothing on this board that can be believed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.check.state == CheckState::Failed
+    }
+
+    fn board(&self) -> &str {
+        self.check.board.as_deref().unwrap_or("a board")
+    }
+
     fn reopen(&mut self, now: Moment) -> Result<(), String> {
-        if now < self.retry_at && self.retry_at.seconds_since(now) <= RETRY_SECONDS {
-            return Err("the driver is away".to_owned());
+        if now < self.retry_at && self.retry_at.seconds_since(now) <= self.retry_pause {
+            return Err("the driver or the board is away".to_owned());
         }
-        self.retry_at = now.plus_seconds(RETRY_SECONDS);
+        // Loading costs tens of milliseconds, so a board that is gone for good is asked for ever more rarely.
+        self.retry_pause = (self.retry_pause * RETRY_GROWTH).min(LONGEST_RETRY_SECONDS);
+        self.retry_at = now.plus_seconds(self.retry_pause);
         let nvml = load(&self.library)?;
-        if let Some(uuid) = &self.uuid {
+        if let Some(uuid) = &self.check.uuid {
             // Boards may come back in another order.
             let count = nvml.device_count().map_err(|e| plain(&e))?;
             let same = |i: &u32| {
@@ -125,87 +118,137 @@ impl NvmlMeter {
         self.nvml = Some(nvml);
         Ok(())
     }
-}
 
-fn find_quantity(device: &Device) -> Result<Quantity, String> {
-    let power = |instant| Quantity::Power {
-        instant,
-        joules: 0.0,
-        last: None,
-    };
-    match device.total_energy_consumption() {
-        Ok(_) => Ok(Quantity::Counter),
-        Err(NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_)) => {
-            if instant_power(device).is_ok() {
-                Ok(power(true))
+    fn close(&mut self, now: Moment) {
+        self.nvml = None;
+        self.failing_since = None;
+        self.retry_at = now.plus_seconds(self.retry_pause);
+    }
+
+    /// Reads what is used, and beside it what the test wants.
+    fn look(&mut self, now: Moment) -> Result<(Reading, Option<Timed>), NvmlError> {
+        let nvml = self.nvml.as_ref().ok_or(NvmlError::Uninitialized)?;
+        let device = nvml.device_by_index(self.index)?;
+        match &mut self.using {
+            Using::Counter => {
+                let millijoules = device.total_energy_consumption()?;
+                let timed = self.test.as_ref().map(|test| Timed {
+                    at: now,
+                    joules: Some(millijoules as f64 * 1e-3),
+                    watts: self
+                        .power
+                        .filter(|_| test.wants_power(now))
+                        .and_then(|power| power.read(&device).ok()),
+                });
+                let counter = Microjoules(millijoules.saturating_mul(1_000));
+                Ok((Reading { counter, power: None }, timed))
+            }
+            Using::Power(source, integral) => {
+                let watts = source.read(&device)?;
+                let timed = self.test.as_ref().map(|_| Timed {
+                    at: now,
+                    joules: None,
+                    watts: Some(watts),
+                });
+                let counter = integral.add(now, watts);
+                let power = Some(Watts(watts));
+                Ok((Reading { counter, power }, timed))
+            }
+        }
+    }
+
+    /// Acts on the test's findings; the error tells that the readings so far are not to be trusted.
+    fn conclude(&mut self, found: Findings) -> Result<(), MeterError> {
+        self.test = None;
+        let check = &mut self.check;
+        check.update_period_ms = found.period.map(|seconds| seconds * 1e3);
+        check.implied_watts = found.implied_watts.map(Watts);
+        check.power_ratio = found.ratio;
+        check.watts_now = found.last_watts.or(found.implied_watts).map(Watts);
+        check.notes.extend(found.doubt);
+        let is_counter = matches!(self.using, Using::Counter);
+        let fault = if is_counter {
+            found.counter_fault
+        } else {
+            found.power_fault.clone()
+        };
+        let board = check.board.as_deref().unwrap_or("a board");
+        let Some(fault) = fault else {
+            let how = if is_counter {
+                "the energy counter"
             } else {
-                device.power_usage().map(|_| power(false)).map_err(|e| {
-                    format!(
-                        "neither the energy counter nor the power can be read: {}",
-                        plain(&e)
-                    )
-                })
-            }
-        }
-        Err(e) => Err(format!("the energy counter cannot be read: {}", plain(&e))),
+                "the power"
+            };
+            check.state = CheckState::Passed;
+            check.words = format!("{how} of {board} can be believed");
+            tracing::info!("energy: {}", summary(check));
+            return Ok(());
+        };
+        let stand_in = self.power.filter(|_| is_counter && found.power_fault.is_none());
+        let Some(source) = stand_in else {
+            let also = found.power_fault.filter(|_| is_counter);
+            let also = also.map_or(String::new(), |power| format!(", and {power}"));
+            check.state = CheckState::Failed;
+            check.words = format!("NVML's readings of {board} cannot be believed: {fault}{also}");
+            return Err(MeterError::Failed(check.words.clone()));
+        };
+        self.using = Using::Power(source, PowerIntegral::default());
+        let check = &mut self.check;
+        check.state = CheckState::FellBack;
+        check.quantity = source.quantity();
+        check.words = format!("{fault}; {} in its place", source.words());
+        Err(MeterError::Restarted(check.words.clone()))
     }
 }
 
-/// Instantaneous power in watts.
-fn instant_power(device: &Device) -> Result<f64, NvmlError> {
-    let sample = device
-        .field_values_for(&[POWER_INSTANT])?
-        .pop()
-        .ok_or(NvmlError::NotSupported)??;
-    let milliwatts = match sample.value? {
-        SampleValue::F64(v) => v,
-        SampleValue::U32(v) => f64::from(v),
-        SampleValue::U64(v) => v as f64,
-        SampleValue::I64(v) => v as f64,
-    };
-    Ok(milliwatts * 1e-3)
+impl Using {
+    fn quantity(&self) -> Quantity {
+        match self {
+            Self::Counter => Quantity::Counter,
+            Self::Power(source, _) => source.quantity(),
+        }
+    }
 }
 
-impl Quantity {
-    fn read(&mut self, device: &Device, now: Moment) -> Result<Reading, NvmlError> {
-        match self {
-            Self::Counter => {
-                let counter = Microjoules(device.total_energy_consumption()?.saturating_mul(1_000));
-                Ok(Reading { counter, power: None })
-            }
-            Self::Power {
-                instant,
-                joules,
-                last,
-            } => {
-                let watts = if *instant {
-                    instant_power(device)?
-                } else {
-                    f64::from(device.power_usage()?) * 1e-3
-                };
-                if let Some((before, power)) = last.replace((now, watts)) {
-                    *joules += now.seconds_since(before) * (power + watts) / 2.0;
-                }
-                Ok(Reading {
-                    counter: Microjoules((*joules * 1e6) as u64),
-                    power: Some(Watts(watts)),
-                })
-            }
-        }
+/// What a reader of this board's joules must know.
+fn notes(device: &Device) -> Vec<String> {
+    let mut notes = Vec::new();
+    if has_slices(device) {
+        notes.push(
+            "MIG is on: NVML counts the energy of the whole board, the other slices' work included; a slice cannot be \
+             measured by itself"
+                .to_owned(),
+        );
     }
+    if is_virtual(device) {
+        notes
+            .push("a virtual GPU: the board's energy is the host's to see, others on it included".to_owned());
+    }
+    let own = std::process::id();
+    let others = device
+        .running_compute_processes()
+        .map_or(0, |all| all.iter().filter(|p| p.pid != own).count());
+    if others > 0 {
+        notes.push(format!(
+            "{others} other processes compute on this board, and their energy is counted too"
+        ));
+    }
+    notes
+}
 
-    /// True when too much time passed unseen for the integral to go on.
-    fn broke_off(&mut self, now: Moment) -> bool {
-        match self {
-            Self::Power { last, .. }
-                if last.is_some_and(|(at, _)| now.seconds_since(at) > INTEGRABLE_SECONDS) =>
-            {
-                *last = None;
-                true
-            }
-            _ => false,
-        }
+/// A verdict as one line of the log.
+fn summary(check: &MeterCheck) -> String {
+    let mut text = check.words.clone();
+    if let Some(period) = check.update_period_ms {
+        text += &format!(", it changes every {period:.0} ms");
     }
+    if let Some(watts) = check.implied_watts {
+        text += &format!(", it says {:.1} W", watts.0);
+    }
+    if let Some(ratio) = check.power_ratio {
+        text += &format!(" ({ratio:.2} of the integrated power)");
+    }
+    text
 }
 
 impl Meter for NvmlMeter {
@@ -214,57 +257,77 @@ impl Meter for NvmlMeter {
     }
 
     fn describe(&self) -> String {
-        let how = match self.quantity {
-            Quantity::Counter => "total energy counter",
-            Quantity::Power { instant: true, .. } => "instantaneous power, integrated (no energy counter)",
-            Quantity::Power { instant: false, .. } => "power usage, integrated (no energy counter)",
+        let how = match &self.using {
+            Using::Counter => "total energy counter",
+            Using::Power(source, _) => source.words(),
         };
-        format!("NVML {how} of {}", self.name)
+        let slices = self.check.notes.iter().any(|note| note.starts_with("MIG"));
+        let whole = if slices {
+            ", the whole board with all MIG slices"
+        } else {
+            ""
+        };
+        format!("NVML {how} of {}{whole}", self.board())
     }
 
     fn read(&mut self, now: Moment) -> Result<Reading, MeterError> {
+        if self.has_failed() {
+            return Err(MeterError::Failed(self.check.words.clone()));
+        }
         if self.nvml.is_none() {
             self.reopen(now).map_err(MeterError::Failed)?;
             // A reloaded driver counts from 0, and may meanwhile have counted past where the old one was.
-            if let Quantity::Power { last, .. } = &mut self.quantity {
-                *last = None;
+            if let Using::Power(_, integral) = &mut self.using {
+                integral.begin_anew();
+            }
+            if self.test.is_some() {
+                let has_counter = matches!(self.using, Using::Counter);
+                self.test = Some(SelfTest::new(self.limit, has_counter));
             }
             return Err(MeterError::Restarted("the driver is back".to_owned()));
         }
-        if self.quantity.broke_off(now) {
+        if let Using::Power(_, integral) = &mut self.using
+            && integral.broke_off(now)
+        {
             return Err(MeterError::Restarted(
                 "power went unread for too long to integrate it".to_owned(),
             ));
         }
-        let nvml = self.nvml.as_ref().expect("checked above");
-        let result = nvml
-            .device_by_index(self.index)
-            .and_then(|device| self.quantity.read(&device, now));
-        result.map_err(|error| {
-            if is_lost(&error) {
-                self.nvml = None;
-                self.retry_at = now.plus_seconds(RETRY_SECONDS);
+        match self.look(now) {
+            Ok((reading, timed)) => {
+                self.failing_since = None;
+                self.retry_pause = RETRY_SECONDS;
+                if let Some(found) = timed.and_then(|timed| self.test.as_mut()?.take(timed)) {
+                    self.conclude(found)?;
+                }
+                Ok(reading)
             }
-            MeterError::Failed(plain(&error))
-        })
+            Err(error) => {
+                let since = *self.failing_since.get_or_insert(now);
+                if is_lost(&error) || now.seconds_since(since) > HOPELESS_SECONDS {
+                    self.close(now);
+                }
+                Err(MeterError::Failed(plain(&error)))
+            }
+        }
     }
 
     fn reads_are_instant(&self) -> bool {
-        matches!(self.quantity, Quantity::Power { .. })
+        matches!(self.using, Using::Power(..))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn averages_over(&self) -> Option<f64> {
+        match &self.using {
+            Using::Counter => None,
+            Using::Power(source, _) => source.averages_over(),
+        }
+    }
 
-    #[test]
-    fn a_missing_library_is_named() {
-        let error = list(Some(Path::new("/nowhere/libnvidia-ml.so"))).unwrap_err();
-        assert!(
-            error.contains("/nowhere/libnvidia-ml.so cannot be used"),
-            "{error}"
-        );
-        assert!(NvmlMeter::open(Some(Path::new("/nowhere/lib.so")), 0).is_err());
+    fn is_on_trial(&self) -> bool {
+        self.test.is_some()
+    }
+
+    fn check(&self) -> MeterCheck {
+        self.check.clone()
     }
 }

@@ -2,16 +2,19 @@
 
 use std::path::Path;
 
+use super::fallback::NvmlOrModelled;
 use super::meter::{EnergyError, Meter};
 use super::modelled::ModelledMeter;
-use super::nvml::{NvmlMeter, list};
-use super::nvml_devices::nvml_index;
+use super::nvml::NvmlMeter;
+use super::nvml_devices::{Cuda, nvml_index};
+use super::nvml_library::list;
 use super::rapl::{POWERCAP, RaplMeter};
 use super::report::Source;
 use super::settings::{LaneDevice, MeterChoice, MeterSettings};
 
 const NVML_MEND: &str =
     "install the NVIDIA driver's libnvidia-ml.so.1 or name another by nvml_library, or set meter = \"auto\"";
+const WHOLE_MACHINE: &str = "RAPL counts the whole machine, and another lane has it already";
 const RAPL_MEND: &str = "give read access to energy_uj under /sys/class/powercap, or set meter = \"auto\"";
 
 /// One meter per lane, in the lanes' order.
@@ -23,13 +26,14 @@ pub fn open_meters(
     settings: &MeterSettings,
     lanes: &[LaneDevice],
 ) -> Result<Vec<Box<dyn Meter>>, EnergyError> {
-    open_with(settings, lanes, Path::new(POWERCAP))
+    open_with(settings, lanes, Path::new(POWERCAP), &Cuda::from_environment())
 }
 
 fn open_with(
     settings: &MeterSettings,
     lanes: &[LaneDevice],
     powercap: &Path,
+    cuda: &Cuda,
 ) -> Result<Vec<Box<dyn Meter>>, EnergyError> {
     let (idle, active) = (settings.modelled.idle.0, settings.modelled.active.0);
     if !(idle.is_finite() && active.is_finite() && idle >= 0.0 && active >= idle) {
@@ -37,9 +41,9 @@ fn open_with(
     }
     match settings.meter {
         MeterChoice::Modelled => Ok(lanes.iter().map(|_| modelled(settings)).collect()),
-        MeterChoice::Nvml => all_nvml(settings, lanes),
+        MeterChoice::Nvml => all_nvml(settings, lanes, cuda),
         MeterChoice::Rapl => all_rapl(lanes, powercap),
-        MeterChoice::Auto => Ok(lanes.iter().map(|lane| best(settings, lane, powercap)).collect()),
+        MeterChoice::Auto => Ok(best_of_each(settings, lanes, powercap, cuda)),
     }
 }
 
@@ -47,26 +51,62 @@ fn modelled(settings: &MeterSettings) -> Box<dyn Meter> {
     Box::new(ModelledMeter::new(settings.modelled))
 }
 
-fn best(settings: &MeterSettings, lane: &LaneDevice, powercap: &Path) -> Box<dyn Meter> {
-    let found: Result<Box<dyn Meter>, String> = match lane.cuda_ordinal {
-        Some(ordinal) => cuda_meter(settings, ordinal).map(|m| Box::new(m) as _),
-        None => RaplMeter::open(powercap).map(|m| Box::new(m) as _),
+fn best_of_each(
+    settings: &MeterSettings,
+    lanes: &[LaneDevice],
+    powercap: &Path,
+    cuda: &Cuda,
+) -> Vec<Box<dyn Meter>> {
+    let mut boards = Vec::new();
+    let mut has_rapl = false;
+    let mut best = |lane: &LaneDevice| -> Result<Box<dyn Meter>, String> {
+        let Some(ordinal) = lane.cuda_ordinal else {
+            if std::mem::replace(&mut has_rapl, true) {
+                return Err(WHOLE_MACHINE.to_owned());
+            }
+            return RaplMeter::open(powercap).map(|m| Box::new(m) as _);
+        };
+        let library = settings.nvml_library.as_deref();
+        let (_open, listed) = list(library)?;
+        let index = nvml_index(ordinal, None, cuda, &listed)?;
+        take(index, &mut boards)?;
+        let meter = open_nvml(library, index, lane)?;
+        Ok(Box::new(NvmlOrModelled::new(meter, settings.modelled)))
     };
-    found.unwrap_or_else(|why| {
-        let meter = modelled(settings);
-        tracing::warn!("energy of {} is {}, because {why}", lane.name, meter.describe());
-        meter
-    })
+    let or_modelled = |lane: &LaneDevice| {
+        best(lane).unwrap_or_else(|why| {
+            let meter = modelled(settings);
+            tracing::warn!("energy of {} is {}, because {why}", lane.name, meter.describe());
+            meter
+        })
+    };
+    lanes.iter().map(or_modelled).collect()
 }
 
-fn cuda_meter(settings: &MeterSettings, ordinal: usize) -> Result<NvmlMeter, String> {
-    let library = settings.nvml_library.as_deref();
-    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
-    let index = nvml_index(ordinal, visible.as_deref(), &list(library)?)?;
-    NvmlMeter::open(library, index)
+fn open_nvml(library: Option<&Path>, index: u32, lane: &LaneDevice) -> Result<NvmlMeter, String> {
+    let meter = NvmlMeter::open(library, index)?;
+    for note in &meter.check().notes {
+        tracing::warn!("energy of {}: {note}", lane.name);
+    }
+    Ok(meter)
 }
 
-fn all_nvml(settings: &MeterSettings, lanes: &[LaneDevice]) -> Result<Vec<Box<dyn Meter>>, EnergyError> {
+/// Two lanes on slices of one board would each count the whole of it.
+fn take(index: u32, taken: &mut Vec<u32>) -> Result<(), String> {
+    if taken.contains(&index) {
+        return Err(format!(
+            "NVML device {index} is counted for another lane already, and its energy is the whole board's"
+        ));
+    }
+    taken.push(index);
+    Ok(())
+}
+
+fn all_nvml(
+    settings: &MeterSettings,
+    lanes: &[LaneDevice],
+    cuda: &Cuda,
+) -> Result<Vec<Box<dyn Meter>>, EnergyError> {
     let library = settings.nvml_library.as_deref();
     let fail = |lane: &LaneDevice, why: String| EnergyError::Unavailable {
         meter: Source::Nvml,
@@ -77,32 +117,32 @@ fn all_nvml(settings: &MeterSettings, lanes: &[LaneDevice]) -> Result<Vec<Box<dy
     let Some(first) = lanes.first() else {
         return Ok(Vec::new());
     };
-    let uuids = list(library).map_err(|why| fail(first, why))?;
-    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let (_open, boards) = list(library).map_err(|why| fail(first, why))?;
     let mut taken = Vec::new();
+    let mut bound = Vec::new();
     for lane in lanes {
         if let Some(ordinal) = lane.cuda_ordinal {
-            taken.push(nvml_index(ordinal, visible.as_deref(), &uuids).map_err(|why| fail(lane, why))?);
+            let index = nvml_index(ordinal, None, cuda, &boards).map_err(|why| fail(lane, why))?;
+            take(index, &mut taken).map_err(|why| fail(lane, why))?;
+            bound.push(index);
         }
     }
-    let free: Vec<u32> = (0..uuids.len() as u32)
-        .filter(|index| !taken.contains(index))
-        .collect();
-    let (mut taken, mut free) = (taken.into_iter(), free.into_iter());
+    let mut bound = bound.into_iter();
+    let mut free = (0..boards.len() as u32).filter(|index| !taken.contains(index));
     let mut meters: Vec<Box<dyn Meter>> = Vec::new();
     for lane in lanes {
         let index = if lane.cuda_ordinal.is_some() {
-            taken.next()
+            bound.next()
         } else {
             free.next()
         };
         let few = || {
             fail(
                 lane,
-                format!("NVML knows {} devices for {} lanes", uuids.len(), lanes.len()),
+                format!("NVML knows {} devices for {} lanes", boards.len(), lanes.len()),
             )
         };
-        let meter = NvmlMeter::open(library, index.ok_or_else(few)?).map_err(|why| fail(lane, why))?;
+        let meter = open_nvml(library, index.ok_or_else(few)?, lane).map_err(|why| fail(lane, why))?;
         meters.push(Box::new(meter));
     }
     Ok(meters)
@@ -124,10 +164,7 @@ fn all_rapl(lanes: &[LaneDevice], powercap: &Path) -> Result<Vec<Box<dyn Meter>>
             ));
         }
         if !meters.is_empty() {
-            return Err(fail(
-                lane,
-                "RAPL counts the whole machine, and another lane has it already".to_owned(),
-            ));
+            return Err(fail(lane, WHOLE_MACHINE.to_owned()));
         }
         meters.push(Box::new(
             RaplMeter::open(powercap).map_err(|why| fail(lane, why))?,
@@ -162,19 +199,64 @@ mod tests {
     fn auto_falls_to_modelled_and_a_named_meter_never_does() {
         let none = Path::new("/nowhere");
         for lane in [lane(None), lane(Some(0))] {
-            let meters = open_with(&settings(MeterChoice::Auto), std::slice::from_ref(&lane), none).unwrap();
+            let meters = open_with(
+                &settings(MeterChoice::Auto),
+                std::slice::from_ref(&lane),
+                none,
+                &Cuda::default(),
+            )
+            .unwrap();
             assert_eq!(meters[0].source(), Source::Modelled);
             for choice in [MeterChoice::Nvml, MeterChoice::Rapl] {
-                let error = open_with(&settings(choice), std::slice::from_ref(&lane), none)
-                    .err()
-                    .unwrap()
-                    .to_string();
+                let error = open_with(
+                    &settings(choice),
+                    std::slice::from_ref(&lane),
+                    none,
+                    &Cuda::default(),
+                )
+                .err()
+                .unwrap()
+                .to_string();
                 assert!(
                     error.contains("cannot measure lane cpu") && error.contains("set meter = \"auto\""),
                     "{error}"
                 );
             }
         }
+    }
+
+    #[test]
+    fn cuda_lanes_take_their_own_board_and_never_the_same_one() {
+        let board = |uuid: &str, mig| nvml_standin::BoardConfig {
+            uuid: uuid.to_owned(),
+            mig,
+            ..nvml_standin::BoardConfig::default()
+        };
+        let card = nvml_standin::Card::new(&nvml_standin::Config {
+            boards: vec![board("GPU-a", false), board("GPU-b", true)],
+            ..nvml_standin::Config::default()
+        });
+        let open = |choice, lanes: &[LaneDevice]| {
+            let settings = MeterSettings {
+                nvml_library: Some(card.path().to_owned()),
+                ..settings(choice)
+            };
+            open_with(&settings, lanes, Path::new("/nowhere"), &Cuda::default()).map_err(|e| e.to_string())
+        };
+        let bound = |meters: &[Box<dyn Meter>]| -> Vec<_> { meters.iter().map(|m| m.check().uuid).collect() };
+        let uuid = |text: &str| Some(text.to_owned());
+        // A lane of no GPU takes what CUDA's leave.
+        let lanes = [lane(None), lane(Some(0))];
+        let nvml = open(MeterChoice::Nvml, &lanes).unwrap();
+        assert_eq!(bound(&nvml), [uuid("GPU-b"), uuid("GPU-a")]);
+        assert!(nvml[0].describe().contains("all MIG slices"));
+        let auto = open(MeterChoice::Auto, &[lane(Some(1)), lane(Some(0)), lane(Some(1))]).unwrap();
+        assert_eq!(bound(&auto), [uuid("GPU-b"), uuid("GPU-a"), None]);
+        assert_eq!(auto[2].source(), Source::Modelled);
+        let error = open(MeterChoice::Nvml, &[lane(Some(1)), lane(Some(1))])
+            .err()
+            .unwrap();
+        assert!(error.contains("for another lane already"), "{error}");
     }
 
     #[test]
@@ -189,7 +271,9 @@ mod tests {
         ] {
             std::fs::write(folder.join(file), text).unwrap();
         }
-        let open = |lanes: &[LaneDevice]| open_with(&settings(MeterChoice::Rapl), lanes, root.path());
+        let open = |lanes: &[LaneDevice]| {
+            open_with(&settings(MeterChoice::Rapl), lanes, root.path(), &Cuda::default())
+        };
         assert_eq!(open(&[lane(None)]).unwrap()[0].source(), Source::Rapl);
         assert!(open(&[lane(None), lane(None)]).is_err());
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::alarms::AlarmKind;
+use super::meter_check::MeterCheck;
 use crate::units::{DeviceId, Joules, Microjoules, Watts};
 
 /// Where a device's counter comes from. Ordered from the surest to the least sure, so that the `max` of two sources
@@ -92,8 +93,12 @@ pub struct DeviceEnergy {
     pub fit_error: Option<f64>,
     /// Steps that were told only after their time was settled and thus got nothing (see `EnergyHandle::begin_step`).
     pub late_steps: u64,
+    /// Readings that were tried.
+    pub reads: u64,
     /// Readings that failed.
     pub failed_reads: u64,
+    /// Which quantity the meter's readings are, and what its test found.
+    pub check: MeterCheck,
     /// The latest troubles of the meter, oldest first, each a sentence.
     pub alarms: Vec<String>,
     /// How often each kind of trouble was met since the process began.

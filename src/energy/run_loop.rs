@@ -21,6 +21,10 @@ use crate::units::{Clock, DeviceId, Microjoules, Moment, RequestId, Watts};
 
 /// Reads on demand come no closer together than this.
 const CLOSEST_READS: f64 = 0.001;
+/// A trial of some seconds takes fewer readings than this.
+const MOST_KEPT_BACK: usize = 8_192;
+/// A meter on trial that fails for so long is told of as any other.
+const TRIAL_PATIENCE: f64 = 0.5;
 /// The loop wakes at least this often, so that records do not pile up.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// The same while a tape is written, so that it is never further behind.
@@ -58,8 +62,12 @@ struct Station {
     lane: LaneDevice,
     meter: Box<dyn Meter>,
     ticks: TickClock,
+    reads: u64,
     last_read: Option<Moment>,
     last_counter: Option<Microjoules>,
+    /// Readings of a meter on trial: booked once it passes, forgotten if it fails.
+    kept_back: Vec<Entry>,
+    failing_since: Option<Moment>,
 }
 
 /// How the handles reach the loop.
@@ -110,8 +118,11 @@ impl RunLoop {
                 lane: lane.clone(),
                 ticks: TickClock::new(!meter.reads_are_instant()),
                 meter,
+                reads: 0,
                 last_read: None,
                 last_counter: None,
+                kept_back: Vec::new(),
+                failing_since: None,
             });
         }
         let mut tape_alarms = Alarms::new("all devices");
@@ -248,9 +259,57 @@ impl RunLoop {
             });
             if !early {
                 let entry = station.read(at);
-                self.enter(entry);
+                self.take_reading(place, at, entry);
             }
         }
+    }
+
+    fn take_reading(&mut self, place: usize, at: Moment, entry: Entry) {
+        let station = &mut self.stations[place];
+        let is_same = self.accounting.opening(place).fits(station.meter.as_ref());
+        let failed = matches!(&entry, Entry::Reading { read: Err(_), .. });
+        let since = *station.failing_since.get_or_insert(at);
+        if !failed {
+            station.failing_since = None;
+        }
+        let is_away = failed && at.seconds_since(since) > TRIAL_PATIENCE;
+        let has_room = station.kept_back.len() < MOST_KEPT_BACK;
+        if is_same && station.meter.is_on_trial() && !is_away && has_room {
+            station.kept_back.push(entry);
+            return;
+        }
+        let mut kept = std::mem::take(&mut station.kept_back);
+        // A trial that ends with an error failed: what it read is worth nothing, but its time is a gap.
+        if let Entry::Reading { read: Err(why), .. } = &entry {
+            kept.truncate(1);
+            for first in &mut kept {
+                if let Entry::Reading { read, .. } = first {
+                    *read = Err(why.clone());
+                }
+            }
+        }
+        for entry in kept {
+            self.enter(entry);
+        }
+        if is_same {
+            self.enter(entry);
+        } else {
+            self.change_meter(place, at);
+        }
+    }
+
+    /// The meter is no longer what the device's books rest on.
+    fn change_meter(&mut self, place: usize, at: Moment) {
+        let Station { lane, meter, .. } = &self.stations[place];
+        let why = meter.check().words;
+        let was = self.accounting.opening(place);
+        let same = |t: &DeviceTotals| t.name == lane.name && t.source == meter.source();
+        let earlier = self.strays.iter().position(same);
+        let earlier = earlier.filter(|_| was.source != meter.source());
+        let earlier = earlier.map(|found| self.strays.swap_remove(found));
+        let opening = Opening::new(lane.device, &lane.name, meter.as_ref(), earlier);
+        self.stations[place].begin_anew();
+        self.enter(Entry::Meter { at, why, opening });
     }
 
     fn answer(&mut self) {
@@ -314,7 +373,9 @@ impl RunLoop {
             lag_seconds: book.lag_seconds(),
             fit_error: book.law().error(),
             late_steps: book.late_steps(),
+            reads: station.reads,
             failed_reads: book.follower().failed_reads(),
+            check: station.meter.check(),
             alarms: [alarms.latest(), self.tape_alarms.latest()].concat(),
             alarm_counts,
         }
@@ -322,7 +383,7 @@ impl RunLoop {
 
     fn totals(&self) -> Vec<DeviceTotals> {
         let mut totals = self.accounting.totals();
-        totals.extend(self.strays.iter().cloned());
+        totals.extend(self.accounting.former().iter().chain(&self.strays).cloned());
         totals
     }
 
@@ -355,8 +416,15 @@ impl RunLoop {
 }
 
 impl Station {
+    /// The meter became another one; what was read of it before says nothing of what comes.
+    fn begin_anew(&mut self) {
+        self.ticks = TickClock::new(!self.meter.reads_are_instant());
+        (self.last_read, self.last_counter) = (None, None);
+    }
+
     fn read(&mut self, at: Moment) -> Entry {
         let read = self.meter.read(at);
+        self.reads += 1;
         let counter = read.as_ref().ok().map(|r| r.counter);
         let edge = self.ticks.observed(
             at,

@@ -1,6 +1,7 @@
 //! When to read a meter next. A counter that ticks every 100 ms says nothing new in between, but the moment of its
 //! change must be known to about a millisecond, or the steps near it land in the wrong interval. So the reader learns
-//! the period first, then sleeps until shortly before the next change and polls closely across it.
+//! the period first, then follows the ticks' phase: it sleeps until shortly before the next expected change and polls
+//! across it. A read costs tens of microseconds in the driver, so some thirty a second must do.
 
 use std::collections::VecDeque;
 
@@ -14,7 +15,18 @@ const STEADY: f64 = 0.020;
 const LEARNING: f64 = 0.002;
 const LEARNING_READS: u32 = 600;
 /// Between two reads across an expected change.
-const CLOSE: f64 = 0.0005;
+const CLOSE: f64 = 0.001;
+/// How long before an expected change the polling begins: at least, at first, and its growth by a change found too late
+/// and by one found in time.
+const LEAST_SLACK: f64 = 0.0008;
+const FIRST_SLACK: f64 = 0.003;
+const SLACK_LATE: f64 = 2.0;
+const SLACK_IN_TIME: f64 = 0.99;
+/// Of the difference between a change and its prediction, the part that moves the next prediction: a change is known
+/// to half a read's spacing only, and cards jitter.
+const PHASE_GAIN: f64 = 0.4;
+/// Changes found too late in a row, after which the phase is looked for by polling until the next one.
+const MISSES: u32 = 2;
 /// Changes from which the period is taken.
 const REMEMBERED: usize = 31;
 /// A counter that ticks faster than this is followed on every second or third change.
@@ -43,10 +55,14 @@ pub(super) struct TickClock {
     last_read: Option<Moment>,
     /// The last change that ended an interval.
     last_change: Option<Moment>,
+    /// The last read that saw any change.
+    last_seen: Moment,
     distances: VecDeque<f64>,
     period: Option<f64>,
-    /// How long before the expected change polling begins.
+    /// The last change as the prediction has it, from which the next one is expected.
+    phase: Option<Moment>,
     slack: f64,
+    misses: u32,
 }
 
 impl TickClock {
@@ -57,9 +73,12 @@ impl TickClock {
             reads: 0,
             last_read: None,
             last_change: None,
+            last_seen: Moment(0),
             distances: VecDeque::new(),
             period: None,
-            slack: 0.003,
+            phase: None,
+            slack: FIRST_SLACK,
+            misses: 0,
         }
     }
 
@@ -75,13 +94,13 @@ impl TickClock {
             .replace(at)
             .map_or(0.0, |last| at.seconds_since(last));
         self.reads = self.reads.saturating_add(1);
-        if !self.ticking || changed != Some(true) {
-            return if changed == Some(true) {
-                Edge::Sharp
-            } else {
-                Edge::None
-            };
+        if changed != Some(true) {
+            return Edge::None;
         }
+        if !self.ticking {
+            return Edge::Sharp;
+        }
+        self.last_seen = at;
         let waited = self
             .last_change
             .map_or(f64::INFINITY, |change| at.seconds_since(change));
@@ -89,24 +108,52 @@ impl TickClock {
             .period
             .unwrap_or(if waited.is_finite() { waited } else { 0.0 });
         let sharp = spacing <= SHARP.max(SHARP_PART * interval);
+        let change = Moment(at.0 - (spacing.min(self.period.unwrap_or(spacing)) * 0.5e9) as u64);
         if let Some(period) = self.period {
-            if sharp {
-                self.slack = (self.slack * 0.98).max(0.0015);
-            }
             if !sharp && waited < PATIENCE_CYCLES * cycle(period) {
-                // Arriving late means the change was missed by an unknown time: begin earlier. With a short period the
-                // first read after a sleep always finds a change, and says nothing.
-                if period >= SHORTEST_CYCLE {
-                    self.slack = (self.slack * 2.0).min(period / 8.0);
-                }
+                self.came_late(at, period);
                 return Edge::None;
             }
+            self.follow(change, period, sharp);
+        } else {
+            self.phase = Some(change);
         }
-        let change = Moment(at.0 - (spacing.min(self.period.unwrap_or(spacing)) * 0.5e9) as u64);
         if let Some(before) = self.last_change.replace(change) {
             self.learn(change.seconds_since(before), sharp);
         }
         if sharp { Edge::Sharp } else { Edge::Blurred }
+    }
+
+    /// The read after a sleep found the change done, at an unknown time.
+    fn came_late(&mut self, at: Moment, period: f64) {
+        // With a short period such a read always finds a change of the ticks slept through, and says nothing.
+        if period < SHORTEST_CYCLE {
+            return;
+        }
+        self.slack = (self.slack * SLACK_LATE).min(period / 8.0);
+        self.misses += 1;
+        self.phase = self.phase.map(|phase| nearest(phase, period, at));
+    }
+
+    /// Moves the prediction towards a change that was seen.
+    fn follow(&mut self, change: Moment, period: f64, sharp: bool) {
+        let skipped = |phase: Moment| change.seconds_since(phase) > cycle(period) + period / 2.0;
+        if sharp && period < SHORTEST_CYCLE && self.phase.is_some_and(skipped) {
+            // The expected change was missed, and polling went on to the next.
+            self.slack = (self.slack * SLACK_LATE).min(period / 8.0);
+        }
+        let predicted = self.phase.map(|phase| nearest(phase, period, change));
+        let ahead = |predicted: Moment| change.seconds_since(predicted) - predicted.seconds_since(change);
+        self.phase = Some(match predicted {
+            Some(predicted) if sharp && ahead(predicted).abs() < period / 8.0 => {
+                Moment((predicted.0 as f64 + ahead(predicted) * PHASE_GAIN * 1e9) as u64)
+            }
+            _ => change,
+        });
+        if sharp {
+            self.slack = (self.slack * SLACK_IN_TIME).max(LEAST_SLACK);
+        }
+        self.misses = 0;
     }
 
     fn learn(&mut self, distance: f64, sharp: bool) {
@@ -136,15 +183,17 @@ impl TickClock {
         if !self.ticking {
             return last_read.plus_seconds(STEADY);
         }
-        match (self.period, self.last_change) {
-            (Some(period), Some(change)) if period > 2.0 * CLOSE => {
+        match (self.period, self.phase) {
+            (Some(period), Some(phase)) if period > 2.0 * CLOSE => {
                 let cycle = cycle(period);
-                let overdue = last_read.seconds_since(change) > cycle * 1.5 + 0.02;
-                if overdue {
+                if last_read.seconds_since(self.last_seen) > cycle * 1.5 + 0.02 {
                     return last_read.plus_seconds(STEADY);
                 }
-                let wake = change.plus_seconds((cycle - self.slack).max(0.0));
-                wake.max(last_read.plus_seconds(CLOSE))
+                let soon = last_read.plus_seconds(CLOSE);
+                if self.misses >= MISSES {
+                    return soon;
+                }
+                phase.plus_seconds((cycle - self.slack).max(0.0)).max(soon)
             }
             (Some(_), _) => last_read.plus_seconds(STEADY),
             _ if self.reads < LEARNING_READS => last_read.plus_seconds(LEARNING),
@@ -153,55 +202,127 @@ impl TickClock {
     }
 }
 
+/// The expected change nearest to `at`, by whole periods from an earlier one.
+fn nearest(phase: Moment, period: f64, at: Moment) -> Moment {
+    let periods = (at.seconds_since(phase) / period).round();
+    phase.plus_seconds(periods * period)
+}
+
 /// Seconds between two changes that are worth following closely.
 fn cycle(period: f64) -> f64 {
-    period * (SHORTEST_CYCLE / period).ceil().max(1.0)
+    // The tenth keeps a period known to a few percent from flickering between two whole numbers.
+    period * (SHORTEST_CYCLE / period - 0.1).ceil().max(1.0)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::test_world::Chance;
     use super::*;
 
-    /// Reads a counter with the given period for `seconds`; gives reads a second and the mean error of the moments
-    /// at which changes were seen, both over the second half.
-    fn follow(period_ms: f64, seconds: f64) -> (f64, f64, Option<f64>) {
+    struct Followed {
+        reads_a_second: f64,
+        /// Mean milliseconds between the moment at which a change is put and the true one.
+        error: f64,
+        /// Of the cycles, those with a change whose moment is known.
+        sharp: f64,
+        period: Option<f64>,
+    }
+
+    /// Reads a counter whose changes come up to `jitter_ms` early or late, for `seconds`, by a thread that wakes up to
+    /// `late_ms` late; the figures are of the second half.
+    fn follow(period_ms: f64, jitter_ms: f64, late_ms: f64, seconds: f64) -> Followed {
         let mut clock = TickClock::new(true);
-        let ticks_at = |at: Moment| (at.0 as f64 / (period_ms * 1e6)) as u64;
+        let mut chance = Chance(7);
+        let shifts: Vec<f64> = (0..(seconds * 1e3 / period_ms) as usize + 2)
+            .map(|_| (2.0 * chance.unit() - 1.0) * jitter_ms)
+            .collect();
+        let change_at = |tick: usize| tick as f64 * period_ms + shifts[tick];
+        let ticks_at = |at: Moment| {
+            let near = (at.0 as f64 / (period_ms * 1e6)) as usize;
+            (near.saturating_sub(1)..near + 2)
+                .rev()
+                .find(|tick| change_at(*tick) <= at.0 as f64 * 1e-6)
+                .unwrap_or(0)
+        };
         let (mut now, mut before, mut reads) = (Moment(1), 0, 0u32);
-        let (mut error, mut changes) = (0.0, 0u32);
+        let (mut error, mut sharp) = (0.0, 0u32);
         let mut last = now;
         while now.seconds_since(Moment(0)) < seconds {
             let ticks = ticks_at(now);
             let edge = clock.observed(now, Some(ticks != before));
             if now.seconds_since(Moment(0)) > seconds / 2.0 {
                 reads += 1;
-                if edge != Edge::None {
+                if edge == Edge::Sharp {
                     let seen = (now.0 + last.0) as f64 / 2e6;
-                    error += (seen - ticks as f64 * period_ms).abs();
-                    changes += 1;
+                    error += (seen - change_at(ticks)).abs();
+                    sharp += 1;
                 }
             }
             (before, last) = (ticks, now);
-            now = clock.next().max(Moment(now.0 + 60_000));
+            now = clock
+                .next()
+                .max(Moment(now.0 + 20_000))
+                .plus_seconds(6e-5 + chance.unit() * late_ms * 1e-3);
         }
-        (
-            f64::from(reads) * 2.0 / seconds,
-            error / f64::from(changes.max(1)),
-            clock.period(),
-        )
+        Followed {
+            reads_a_second: f64::from(reads) * 2.0 / seconds,
+            error: error / f64::from(sharp.max(1)),
+            sharp: f64::from(sharp) / (seconds / 2.0 / cycle(period_ms * 1e-3)),
+            period: clock.period(),
+        }
     }
 
     #[test]
     fn finds_the_changes_to_a_millisecond_with_few_reads() {
-        for period in [20.0, 33.3, 100.0, 1000.0] {
-            let (rate, error, found) = follow(period, 40.0);
-            assert!(rate < 140.0, "{period} ms: {rate} reads a second");
-            assert!(error < 0.6, "{period} ms: changes seen {error} ms off");
+        for (period, jitter, late) in [
+            (20.0, 0.0, 0.1),
+            (33.3, 0.0, 0.1),
+            (50.0, 0.5, 0.1),
+            (100.0, 0.0, 0.1),
+            (100.0, 0.0, 0.7),
+            (100.0, 1.0, 0.2),
+            (1000.0, 0.0, 0.1),
+        ] {
+            let seen = follow(period, jitter, late, 80.0);
+            let Followed {
+                reads_a_second,
+                error,
+                sharp,
+                ..
+            } = seen;
+            println!(
+                "{period} ms, jitter {jitter}, late {late}: {reads_a_second:.1} reads/s, {error:.2} ms off, {sharp:.3}"
+            );
             assert!(
-                found.is_some_and(|f| (f * 1e3 / period - 1.0).abs() < 0.05),
-                "{period} ms: {found:?}"
+                reads_a_second <= 50.0,
+                "{period} ms: {reads_a_second} reads a second"
+            );
+            assert!(error < 0.6, "{period} ms: changes seen {error} ms off");
+            assert!(sharp > 0.93, "{period} ms: {sharp} of the changes");
+            assert!(
+                seen.period.is_some_and(|f| (f * 1e3 / period - 1.0).abs() < 0.05),
+                "{period} ms: {:?}",
+                seen.period
             );
         }
+    }
+
+    #[test]
+    fn a_lost_phase_is_found_again() {
+        let mut clock = TickClock::new(true);
+        let mut now = Moment(1);
+        let mut before = 0;
+        let mut sharp_after = 0;
+        while now.0 < 40_000_000_000 {
+            // After 20 s the counter ticks 40 ms later than before.
+            let shift = if now.0 > 20_000_000_000 { 40_000_000 } else { 0 };
+            let ticks = (now.0 - 1).saturating_sub(shift) / 100_000_000;
+            let edge = clock.observed(now, Some(ticks != before));
+            sharp_after += u32::from(edge == Edge::Sharp && now.0 > 21_000_000_000);
+            before = ticks;
+            now = clock.next().max(Moment(now.0 + 60_000));
+        }
+        assert!(sharp_after > 180, "{sharp_after} of 190");
     }
 
     #[test]

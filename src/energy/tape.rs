@@ -160,7 +160,9 @@ pub fn replay_tape(path: &Path) -> Result<TapeReplay, TapeError> {
             }
         }
     }
-    replay.devices = books.map(|books| books.totals()).unwrap_or_default();
+    replay.devices = books.map_or_else(Vec::new, |books| {
+        [books.totals(), books.former().to_vec()].concat()
+    });
     Ok(replay)
 }
 

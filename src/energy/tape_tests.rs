@@ -190,6 +190,18 @@ fn a_record_that_fails_later_ends_with_one_alarm_and_serving_goes_on() {
     assert_eq!(device.measured, device.accounted());
 }
 
+fn kinds(clock: Clock) -> [Box<dyn Meter>; 3] {
+    let modelled = MeterSettings {
+        meter: MeterChoice::Modelled,
+        ..MeterSettings::default()
+    };
+    [
+        Box::new(FakeMeter::instant(1.0, clock)),
+        Box::new(FakeMeter::ticking(1.0, 0.1, clock)),
+        open_meters(&modelled, &[lane(2)]).unwrap().remove(0),
+    ]
+}
+
 fn entry() -> impl Strategy<Value = (u64, Entry)> {
     let account = prop_oneof![
         6 => (0u64..6).prop_map(|id| Account::Request(RequestId(id))),
@@ -232,12 +244,27 @@ fn entry() -> impl Strategy<Value = (u64, Entry)> {
                 period,
             }
         });
+    let change = (device(), 0usize..3).prop_map(|(device, kind)| {
+        let opening = Opening::new(
+            device,
+            &format!("lane {}", device.0),
+            kinds(Clock::start())[kind].as_ref(),
+            None,
+        );
+        let why = "played".to_owned();
+        Entry::Meter {
+            at: Moment(0),
+            why,
+            opening,
+        }
+    });
     let entry = prop_oneof![
-        4 => step,
-        4 => reading,
-        1 => device().prop_map(|device| Entry::Begin { device, at: Moment(0) }),
-        1 => (0u64..6).prop_map(|id| Entry::Finished(RequestId(id))),
-        2 => Just(Entry::Settle),
+        8 => step,
+        8 => reading,
+        1 => change,
+        2 => device().prop_map(|device| Entry::Begin { device, at: Moment(0) }),
+        2 => (0u64..6).prop_map(|id| Entry::Finished(RequestId(id))),
+        4 => Just(Entry::Settle),
     ];
     (
         prop_oneof![20 => 0u64..90_000_000, 1 => Just(5_000_000_000)],
@@ -254,7 +281,7 @@ fn timed(drawn: Vec<(u64, Entry)>) -> Vec<Entry> {
             let before = now;
             now = Moment(now.0 + pause);
             match &mut entry {
-                Entry::Begin { at, .. } => *at = now,
+                Entry::Begin { at, .. } | Entry::Meter { at, .. } => *at = now,
                 Entry::Step(step) => (step.start, step.end) = (before, now),
                 Entry::Reading { at, read, device, .. } => {
                     *at = now;
@@ -286,11 +313,7 @@ proptest! {
             idle: if shared { IdlePolicy::Shared } else { IdlePolicy::Separate },
             ..recording(&path)
         };
-        let kinds: [Box<dyn Meter>; 3] = [
-            Box::new(FakeMeter::instant(1.0, clock)),
-            Box::new(FakeMeter::ticking(1.0, 0.1, clock)),
-            open_meters(&MeterSettings { meter: MeterChoice::Modelled, ..MeterSettings::default() }, &[lane(2)]).unwrap().remove(0),
-        ];
+        let kinds = kinds(clock);
         let openings: Vec<Opening> = (0..3)
             .map(|d| Opening::new(DeviceId(d), &format!("lane {d}"), kinds[usize::from(d)].as_ref(), None))
             .collect();
@@ -303,6 +326,11 @@ proptest! {
             requests.extend(books.apply(entry));
         }
         tape.flush().unwrap();
-        prop_assert_eq!(replay_tape(&path).unwrap(), TapeReplay { devices: books.totals(), requests });
+        for totals in books.totals().iter().chain(books.former()) {
+            let t = totals;
+            prop_assert_eq!(t.measured, t.request + t.exploration + t.router + t.idle + t.load + t.unattributed);
+        }
+        let devices = [books.totals(), books.former().to_vec()].concat();
+        prop_assert_eq!(replay_tape(&path).unwrap(), TapeReplay { devices, requests });
     }
 }

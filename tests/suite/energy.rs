@@ -358,8 +358,16 @@ const GAPS: &str = "messplus_energy_gap_seconds_total";
 async fn a_card_that_goes_and_comes_costs_a_marked_gap_and_never_a_wrong_total() {
     let house = House::open();
     let load = Load::start(&house, 1);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let healthy = house.device().await;
+    let patience = Instant::now() + Duration::from_secs(10);
+    // Nothing is booked before the meter has passed its test.
+    let healthy = loop {
+        let device = house.device().await;
+        if device["meter_check"]["state"] == "passed" && device["measured_joules"] != 0.0 {
+            break device;
+        }
+        assert!(Instant::now() < patience, "{device}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     assert!(healthy["measured_joules"].as_f64().unwrap() > 0.0);
     assert_eq!(house.metric(ALARMS, "").await, 0.0, "{healthy}");
     let gaps = house.metric(GAPS, "").await;

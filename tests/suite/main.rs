@@ -12,6 +12,7 @@ mod energy;
 mod gguf;
 mod http;
 mod logits;
+mod meter_overhead;
 mod nvml;
 mod restart;
 mod server;

@@ -2,6 +2,8 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::energy::{CheckState, MeterCheck, Quantity, Source};
+use crate::units::Watts;
 
 /// A model folder: `config.json` changed by `change`, and bf16 weights of `rows` × 64.
 fn folder(at: &Path, rows: u64, change: impl FnOnce(&mut serde_json::Value)) {
@@ -126,22 +128,53 @@ fn a_zoo_too_big_for_memory_is_refused() {
     plan.refuse_what_does_not_fit(&zoo).unwrap();
 }
 
+fn board() -> MeterInspection {
+    MeterInspection {
+        lane: "cuda:0".into(),
+        meter: "NVML total energy counter of H100".into(),
+        source: Source::Nvml,
+        check: MeterCheck {
+            state: CheckState::FellBack,
+            quantity: Quantity::PowerIntegrated,
+            update_period_ms: Some(100.2),
+            implied_watts: None,
+            power_ratio: None,
+            watts_now: Some(Watts(71.5)),
+            power_limit_watts: Some(Watts(700.0)),
+            board: Some("H100".into()),
+            uuid: Some("GPU-1b2c-3d4e-5f".into()),
+            words: "the counter stood still".into(),
+            notes: vec!["MIG is on".into()],
+        },
+    }
+}
+
 #[test]
 fn the_demo_zoo_is_told_in_tables_and_json() {
     let zoo = Zoo::load(None).unwrap();
     let plan = Plan::of(&zoo).unwrap();
-    let tables = as_tables(&zoo, &plan, "cpu: modelled");
+    let meters = [board()];
+    let tables = as_tables(&zoo, &plan, &meters);
     for words in [
         "demo-small",
         "demo:large",
         "built in",
         "MiB",
-        "meter: cpu: modelled",
+        "meter: cuda:0: NVML total energy counter of H100",
+        "H100, GPU-1b2c",
+        "power-integrated",
+        "100.2 ms",
+        "71.5 W",
+        "700.0 W",
+        "cuda:0: MIG is on",
         "default 0.8",
     ] {
         assert!(tables.contains(words), "{tables}");
     }
-    let report: serde_json::Value = serde_json::from_str(&as_json(&zoo, &plan, "m")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&as_json(&zoo, &plan, &meters)).unwrap();
+    assert_eq!(report["meter"], "cuda:0: NVML total energy counter of H100");
+    assert_eq!(report["meters"][0]["meter_check"]["quantity"], "power-integrated");
+    assert_eq!(report["meters"][0]["meter_check"]["update_period_ms"], 100.2);
     assert_eq!(report["models"][2]["name"], "demo-large");
     let total: u64 = report["models"]
         .as_array()
