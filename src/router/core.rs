@@ -1,12 +1,13 @@
 //! The router itself: [`Router::decide`] reads, [`Router::apply`] changes, [`Router::report`] tells.
 
 use super::config::{ConfigError, RouterConfig};
+use super::cost::Bill;
 use super::draw::Draw;
 use super::event::{Ask, Context, Decision, RouterEvent};
 use super::features;
 use super::learner::Lesson;
 use super::policy::{Sight, Verdict, World};
-use super::report::{self, ModelReport, SlaReport};
+use super::report::{self, CostReport, ModelReport, SlaReport};
 use super::state::{RouterSnapshot, RouterState, VERSION};
 use crate::units::{Joules, ModelId, RequestId};
 
@@ -169,17 +170,18 @@ impl Router {
                 request,
                 model,
                 prompt_tokens,
+                cached_tokens,
                 output_tokens,
                 joules,
                 exploration,
             } => {
-                self.finished(
-                    *request,
-                    *model,
-                    (*prompt_tokens, *output_tokens),
-                    joules.0,
-                    *exploration,
-                );
+                let bill = Bill {
+                    prompt: *prompt_tokens,
+                    cached: *cached_tokens,
+                    output: *output_tokens,
+                    joules: joules.0,
+                };
+                self.finished(*request, *model, bill, *exploration);
             }
             RouterEvent::Judged {
                 request,
@@ -214,6 +216,11 @@ impl Router {
         (0..self.config.slas.len())
             .map(|sla| self.sla_report(sla))
             .collect()
+    }
+
+    /// What is known of the models' costs, and how far it was off.
+    pub fn cost_report(&self) -> CostReport {
+        self.state.costs.report(&self.config.models)
     }
 
     fn world(&self) -> World<'_> {
@@ -251,15 +258,8 @@ impl Router {
         state.policy.rules_mut().decided(&world, decision);
     }
 
-    fn finished(
-        &mut self,
-        request: RequestId,
-        model: ModelId,
-        tokens: (u32, u32),
-        joules: f64,
-        unseen: bool,
-    ) {
-        let sane = joules.is_finite() && joules > 0.0 && model.index() < self.config.models.len();
+    fn finished(&mut self, request: RequestId, model: ModelId, bill: Bill, unseen: bool) {
+        let sane = bill.joules.is_finite() && bill.joules > 0.0 && model.index() < self.config.models.len();
         let Some(entry) = self.state.memory.get_mut(request).filter(|_| sane) else {
             return;
         };
@@ -274,15 +274,12 @@ impl Router {
         } else {
             &mut tally.joules
         };
-        account[model.index()] += joules;
-        self.state.costs.learn(
-            sla,
-            model.index(),
-            &entry.decision.context,
-            tokens.0,
-            tokens.1,
-            joules,
-        );
+        account[model.index()] += bill.joules;
+        let expected = entry.decision.expected[model.index()].0;
+        let context = &entry.decision.context;
+        self.state
+            .costs
+            .learn(sla, model.index(), context, &bill, expected);
     }
 
     fn judged(

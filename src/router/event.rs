@@ -132,6 +132,9 @@ pub enum RouterEvent {
         request: RequestId,
         model: ModelId,
         prompt_tokens: u32,
+        /// Prompt tokens that were found in the prefix cache and not computed; 0 in logs of earlier builds.
+        #[serde(default)]
+        cached_tokens: u32,
         output_tokens: u32,
         joules: Joules,
         /// An extra answer that the client does not see.

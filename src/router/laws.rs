@@ -54,6 +54,7 @@ fn strange_events_change_nothing() {
             request,
             model: ModelId(0),
             prompt_tokens: 1,
+            cached_tokens: 0,
             output_tokens: 1,
             joules: Joules(f64::NAN),
             exploration: false,
@@ -62,6 +63,21 @@ fn strange_events_change_nothing() {
         router.apply(&event);
         assert!(router == before, "{event:?}");
     }
+}
+
+#[test]
+fn a_log_of_an_earlier_build_still_loads() {
+    let line = r#"{"event": "finished", "request": "req_0000000000000001", "model": 0, "prompt_tokens": 18,
+        "output_tokens": 2, "joules": 0.08, "exploration": false}"#;
+    let event: RouterEvent = serde_json::from_str(line).unwrap();
+    assert!(matches!(
+        event,
+        RouterEvent::Finished {
+            cached_tokens: 0,
+            output_tokens: 2,
+            ..
+        }
+    ));
 }
 
 #[test]

@@ -11,10 +11,12 @@
 //! written in.
 //!
 //! From outside in: [`event`] and [`config`] (the words), [`policy`] (who decides), [`learner`] with
-//! [`posterior`], [`cluster`], [`logistic`], [`gate`], [`drift`] (quality), [`cost`] (joules), [`queue`],
+//! [`posterior`], [`cluster`], [`logistic`], [`gate`], [`drift`] (quality), [`cost`] with [`length`] and [`accuracy`]
+//! (joules), [`queue`],
 //! [`price`], [`warm`], [`explore`] (parts of policies), [`memory`], [`report`], [`state`] (what is kept),
 //! [`draw`] and [`features`] (tools).
 
+pub mod accuracy;
 pub mod adapt;
 pub mod cluster;
 pub mod config;
@@ -27,6 +29,7 @@ pub mod explore;
 pub mod features;
 pub mod gate;
 pub mod learner;
+mod length;
 pub mod logistic;
 pub mod memory;
 mod nnls;
@@ -45,9 +48,12 @@ mod laws;
 mod sim;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod traffic;
 
 pub use self::core::Router;
+pub use accuracy::Errors;
 pub use config::{ConfigError, Knobs, ModelInfo, Policy, RouterConfig, SlaConfig, SlaId};
 pub use event::{Ask, Context, Decision, LabelSource, Occupancy, RouterEvent, Stage};
-pub use report::{ModelReport, SlaReport};
+pub use report::{CostReport, ModelCostReport, ModelReport, SlaReport};
 pub use state::RouterSnapshot;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::accuracy::Errors;
 use super::adapt::Remap;
 use crate::units::Joules;
 
@@ -92,6 +93,61 @@ pub struct SlaReport {
     /// Which predictor speaks.
     pub stage: super::event::Stage,
     pub models: Vec<ModelReport>,
+}
+
+/// The whole cost model, as shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CostReport {
+    /// Over the last answers of all models, expected at the decision against final joules.
+    pub overall: Option<Errors>,
+    /// The same for what is expected once the length is known.
+    pub given_length: Option<Errors>,
+    pub since_start: Option<Errors>,
+    /// By the model's name, in the zoo's order.
+    pub models: Vec<(String, ModelCostReport)>,
+}
+
+/// One model's cost, as shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelCostReport {
+    /// Answers that the law was learned from.
+    pub measured: u64,
+    /// Median of |expected − final| / final over the last answers, expected at the decision.
+    pub median_error: Option<f64>,
+    /// Σ expected / Σ final − 1 over the last answers.
+    pub bias: Option<f64>,
+    /// Mean joules of its answers of late; a guess from its size before the first.
+    pub mean_joules: Joules,
+    /// Errors that are left once the answer's length is known.
+    pub given_length: Option<Errors>,
+    pub since_start: Option<Errors>,
+    /// What expectations are multiplied by so that they are right on average.
+    pub correction: f64,
+    /// Share of prompt tokens that the prefix cache had of late.
+    pub cached_share: f64,
+    pub length: LengthReport,
+    pub law: LawReport,
+}
+
+/// A model's answers in tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LengthReport {
+    pub mean: Option<f64>,
+    /// Of the expected length.
+    pub errors: Option<Errors>,
+}
+
+/// The fitted law, before the correction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LawReport {
+    /// A prompt token that is computed.
+    pub prompt_token: Joules,
+    /// A request, whatever its size.
+    pub request: Joules,
+    /// A token of the answer.
+    pub output_token: Joules,
+    /// The part of a token's step that all who run beside it share.
+    pub shared_step: Joules,
 }
 
 /// Wilson's score interval at 95 % for `satisfied` of `judged`.

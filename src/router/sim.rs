@@ -218,6 +218,7 @@ impl Scene {
                     request,
                     model,
                     prompt_tokens: 20,
+                    cached_tokens: 0,
                     output_tokens: tokens,
                     joules: Joules(spent),
                     exploration: !served,

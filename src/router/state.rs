@@ -43,7 +43,7 @@ impl RouterState {
         Self {
             decisions: 0,
             learner: Learner::new(&sizes(config), slas, config.knobs.context, config.knobs.memory),
-            costs: CostModel::new(&config.models, slas),
+            costs: CostModel::new(&config.models),
             memory: Memory::default(),
             tallies: vec![Tally::new(models); slas],
             policy: PolicyState::new(config),
@@ -66,7 +66,7 @@ impl RouterState {
         } else {
             self.learner = Learner::new(&sizes(new), slas, new.knobs.context, new.knobs.memory);
         }
-        self.costs.remap(&map, &new.models, slas);
+        self.costs.remap(&map, &new.models);
         self.memory.remap(&map);
         for tally in &mut self.tallies {
             tally.remap(&map);

@@ -9,6 +9,7 @@ pub(super) async fn page(desk: &Desk) -> Result<Vec<u8>, prometheus::Error> {
     devices(desk, &mut now).await?;
     lanes(desk, &mut now)?;
     promises(desk, &mut now)?;
+    costs(desk, &mut now)?;
     desk.metrics().page(&now)
 }
 
@@ -117,6 +118,22 @@ fn promises(desk: &Desk, now: &mut Reading) -> Result<(), prometheus::Error> {
             &labels,
             f64::from(u8::from(report.feasible)),
         )?;
+    }
+    Ok(())
+}
+
+/// How far expected joules were off over the last answers; nothing of models that have not answered.
+fn costs(desk: &Desk, now: &mut Reading) -> Result<(), prometheus::Error> {
+    for (name, model) in desk.cost_report().models {
+        let labels = [("model", name.as_str())];
+        if let Some(error) = model.median_error {
+            let help = "Median relative error of the joules expected at the decision.";
+            now.gauge("messplus_cost_model_error", help, &labels, error)?;
+        }
+        if let Some(bias) = model.bias {
+            let help = "Joules expected at the decision over final ones, minus 1.";
+            now.gauge("messplus_cost_model_bias", help, &labels, bias)?;
+        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::router::{Ask, Decision, Router, RouterEvent, RouterSnapshot, SlaReport};
+use crate::router::{Ask, CostReport, Decision, Router, RouterEvent, RouterSnapshot, SlaReport};
 use crate::server::wire::to_value;
 use crate::store::{
     Commit, FeedbackOutcome, FeedbackReceipt, FeedbackRecord, RequestRecord, Store, StoreError,
@@ -139,6 +139,10 @@ impl Docket {
 
     pub fn report(&self) -> Vec<SlaReport> {
         self.state().router.report()
+    }
+
+    pub fn cost_report(&self) -> CostReport {
+        self.state().router.cost_report()
     }
 
     /// Writes a snapshot when enough has happened since the last one.

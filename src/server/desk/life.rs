@@ -292,6 +292,7 @@ impl Inner {
             request: story.request,
             model: story.facts.id,
             prompt_tokens: story.usage.prompt_tokens,
+            cached_tokens: story.usage.cached_tokens,
             output_tokens: story.usage.completion_tokens,
             joules: energy.total(),
             exploration: false,

@@ -26,7 +26,7 @@ use serde_json::Value;
 
 use crate::energy::{DeviceEnergy, EnergyHandle};
 use crate::engine::{Engine, ModelFacts};
-use crate::router::SlaReport;
+use crate::router::{CostReport, SlaReport};
 use crate::server::metrics::Metrics;
 use crate::server::wire::Ask;
 use crate::store::{Filter, RequestRecord, Store, StoreError};
@@ -119,6 +119,11 @@ impl Desk {
 
     pub fn router_report(&self) -> Vec<SlaReport> {
         self.0.docket.report()
+    }
+
+    /// What the router expects answers to cost, and how far off it was.
+    pub fn cost_report(&self) -> CostReport {
+        self.0.docket.cost_report()
     }
 
     pub async fn devices(&self) -> Vec<DeviceEnergy> {

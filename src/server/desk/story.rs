@@ -78,6 +78,7 @@ pub(super) struct Story {
 pub(super) struct Explored {
     pub model: ModelId,
     pub prompt_tokens: u32,
+    pub cached_tokens: u32,
     pub completion_tokens: u32,
     pub seconds: f64,
     pub energy: Option<RequestEnergy>,
@@ -96,6 +97,7 @@ impl Explored {
         Self {
             model,
             prompt_tokens: outcomes.iter().map(|done| done.prompt_tokens).sum(),
+            cached_tokens: outcomes.iter().map(|done| done.cached_tokens).sum(),
             completion_tokens: outcomes.iter().map(|done| done.completion_tokens).sum(),
             seconds: outcomes
                 .iter()
@@ -122,6 +124,7 @@ impl Explored {
             request,
             model: self.model,
             prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached_tokens,
             output_tokens: self.completion_tokens,
             joules: self.joules(),
             exploration: true,

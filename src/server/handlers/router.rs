@@ -2,16 +2,36 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use crate::router::CostReport;
 use crate::server::app::AppState;
 use crate::server::body::JsonBody;
 use crate::server::fault::Fault;
-use crate::server::wire::{chat_ask, completion_ask};
+use crate::server::wire::{chat_ask, completion_ask, to_value};
 use crate::units::RequestId;
 
 pub(crate) async fn report(State(state): State<AppState>) -> Result<Json<Value>, Fault> {
-    Ok(Json(json!({"slas": state.desk()?.router_report()})))
+    let desk = state.desk()?;
+    let CostReport {
+        overall,
+        given_length,
+        since_start,
+        models,
+    } = desk.cost_report();
+    let models: Map<String, Value> = models
+        .into_iter()
+        .map(|(name, report)| (name, to_value(&report)))
+        .collect();
+    Ok(Json(json!({
+        "slas": desk.router_report(),
+        "cost_model": models,
+        "cost_model_overall": {
+            "errors": overall,
+            "given_length": given_length,
+            "since_start": since_start,
+        },
+    })))
 }
 
 /// Takes the body of a chat request, or of a completion when it has a `prompt`.
