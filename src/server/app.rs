@@ -84,6 +84,7 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/requests/{id}", get(requests::one))
         .route("/v1/route", post(routing::route))
         .route("/v1/router", get(routing::report))
+        .route("/v1/router/reset", post(routing::reset))
         .route("/v1/energy", get(status::energy))
         .route("/health", get(status::health))
         .route("/ready", get(status::ready))

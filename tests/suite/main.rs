@@ -10,6 +10,7 @@ mod constrained;
 mod damaged;
 mod gguf;
 mod http;
+mod labels;
 mod logits;
 mod restart;
 mod server;

@@ -8,7 +8,9 @@ mod dispatch;
 mod docket;
 mod error;
 mod feedback;
+mod judge;
 mod keeper;
+mod labels;
 mod life;
 mod lives;
 mod piece;
@@ -24,9 +26,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::config::Labels;
 use crate::energy::{DeviceEnergy, EnergyHandle};
 use crate::engine::{Engine, ModelFacts};
-use crate::router::SlaReport;
+use crate::router::{RouterEvent, SlaId, SlaReport};
 use crate::server::metrics::Metrics;
 use crate::server::wire::Ask;
 use crate::store::{Filter, RequestRecord, Store, StoreError};
@@ -58,6 +61,10 @@ struct Inner {
     metrics: Metrics,
     /// Names of the service levels, in the order of their ids.
     slas: Vec<String>,
+    /// Whose word counts under each of them, in the same order.
+    labels: Vec<Labels>,
+    /// Whose word counts where no promise covers a request.
+    default_labels: Labels,
     lives: Lives,
     draining: AtomicBool,
 }
@@ -119,6 +126,21 @@ impl Desk {
 
     pub fn router_report(&self) -> Vec<SlaReport> {
         self.0.docket.report()
+    }
+
+    /// Forgives the past of a service level; returns its report once that is durable.
+    pub async fn reset(&self, sla: &str) -> Result<SlaReport, DeskError> {
+        let known = self.0.slas.iter().position(|name| name == sla);
+        let place = known.ok_or_else(|| DeskError::UnknownSla {
+            name: sla.to_owned(),
+            param: "sla",
+            known: self.0.slas.clone(),
+        })?;
+        let event = RouterEvent::Reset {
+            sla: SlaId(place as u16),
+        };
+        self.0.docket.log(&[event]).await?;
+        Ok(self.0.docket.report().swap_remove(place))
     }
 
     pub async fn devices(&self) -> Vec<DeviceEnergy> {

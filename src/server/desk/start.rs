@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
 
+use crate::config::Labels;
 use crate::energy::{DeviceTotals, EnergyHandle};
 use crate::engine::Engine;
 use crate::router::{ConfigError, Router, RouterConfig, RouterEvent, RouterSnapshot};
@@ -22,6 +23,8 @@ pub struct DeskSetup {
     pub energy: EnergyHandle,
     /// Its models are the engine's, in the same order.
     pub router: RouterConfig,
+    /// Whose word counts under each of the router's service levels, in their order.
+    pub labels: Vec<Labels>,
     pub store: Store,
     /// What the store found when it was opened.
     pub recovered: Recovered,
@@ -63,6 +66,7 @@ impl Desk {
             engine,
             energy,
             router,
+            labels,
             store,
             recovered,
             metrics,
@@ -89,6 +93,8 @@ impl Desk {
             docket,
             metrics,
             slas,
+            labels,
+            default_labels: Labels::default(),
             lives: Lives::default(),
             draining: AtomicBool::new(false),
         });
