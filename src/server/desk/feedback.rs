@@ -65,7 +65,10 @@ impl Inner {
         let receipt = told.await.map_err(|_| DeskError::Lost)??;
         receipt.commit.await?;
         match receipt.outcome {
-            FeedbackOutcome::Recorded | FeedbackOutcome::Repeated => Ok(id),
+            FeedbackOutcome::Recorded | FeedbackOutcome::Repeated => {
+                self.tell_feedback(&id.to_string(), satisfied);
+                Ok(id)
+            }
             FeedbackOutcome::Contradicts { was } => Err(DeskError::Contradiction { id, told: was }),
             FeedbackOutcome::Unknown => Err(DeskError::UnknownRequest {
                 id: request.to_owned(),

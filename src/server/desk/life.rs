@@ -208,9 +208,9 @@ impl Inner {
         decided: Option<Commit>,
     ) -> Result<(), DeskError> {
         let cost = if settled { self.finished(story) } else { None };
-        let recorded = self
-            .docket
-            .note(cost.as_slice(), story.record(self.engine.models()));
+        let record = story.record(self.engine.models());
+        self.tell_request(&record);
+        let recorded = self.docket.note(cost.as_slice(), record);
         let judged = self.judge_by_reference(story).await?;
         for commit in [decided, Some(recorded), judged].into_iter().flatten() {
             commit.await?;
@@ -277,7 +277,9 @@ impl Inner {
 
     /// Logs what no client waits for.
     async fn note_behind(&self, events: &[RouterEvent], story: &Story) {
-        let commit = self.docket.note(events, story.record(self.engine.models()));
+        let record = story.record(self.engine.models());
+        self.tell_request(&record);
+        let commit = self.docket.note(events, record);
         if let Err(error) = commit.await {
             tracing::error!(request = %story.request, %error, "what came after the answer is not in the log");
         }

@@ -12,6 +12,7 @@ mod judge;
 mod keeper;
 mod labels;
 mod life;
+mod live;
 mod lives;
 mod piece;
 mod plan;
@@ -36,10 +37,12 @@ use crate::store::{Filter, RequestRecord, Store, StoreError};
 use crate::units::RequestId;
 
 pub use error::DeskError;
+pub use live::News;
 pub use piece::{Answer, Piece, Summary};
 pub use start::{DeskSetup, StartError, saved_ledger};
 
 use docket::Docket;
+use live::Live;
 use lives::Lives;
 use plan::Plan;
 
@@ -66,6 +69,7 @@ struct Inner {
     /// Whose word counts where no promise covers a request.
     default_labels: Labels,
     lives: Lives,
+    live: Live,
     draining: AtomicBool,
 }
 

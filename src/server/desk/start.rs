@@ -14,6 +14,7 @@ use crate::store::{Recovered, Store, StoreError};
 
 use super::docket::Docket;
 use super::keeper::keep;
+use super::live::{Live, watch};
 use super::lives::Lives;
 use super::{Desk, Inner};
 
@@ -96,9 +97,11 @@ impl Desk {
             labels,
             default_labels: Labels::default(),
             lives: Lives::default(),
+            live: Live::default(),
             draining: AtomicBool::new(false),
         });
         tokio::spawn(keep(Arc::downgrade(&desk)));
+        tokio::spawn(watch(Arc::downgrade(&desk)));
         Ok(Self(desk))
     }
 }
