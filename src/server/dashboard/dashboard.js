@@ -3,6 +3,7 @@
 const $ = (id) => document.getElementById(id);
 const COLOURS = 8;
 const HISTORY_SECONDS = 300;
+const SHORTEST_WINDOW = 30;
 const RECENT_REQUESTS = 200;
 const SHOWN_REQUESTS = 40;
 
@@ -77,7 +78,7 @@ function short(value) {
 function chart(svg, series, { low, high, label = short } = {}) {
   const box = svg.getBoundingClientRect();
   const [width, height] = [Math.max(box.width, 60), Math.max(box.height, 40)];
-  const [left, bottom, top] = [38, 16, 6];
+  const [left, bottom, top] = [46, 16, 6];
   const all = series.flatMap((line) => line.values.map(([, y]) => y)).filter(Number.isFinite);
   let least = low ?? Math.min(...all);
   let most = high ?? Math.max(...all);
@@ -90,23 +91,26 @@ function chart(svg, series, { low, high, label = short } = {}) {
   if (!(most > least)) [least, most] = [least - 0.5, most + 0.5];
   if (low === undefined) least -= 0.06 * (most - least);
   if (high === undefined) most += 0.08 * (most - least);
-  const now = Math.max(...series.flatMap((line) => line.values.map(([t]) => t)));
-  const x = (t) => left + (width - left - 2) * (1 - (now - t) / HISTORY_SECONDS);
+  const times = series.flatMap((line) => line.values.map(([t]) => t));
+  const now = Math.max(...times);
+  const span = Math.min(HISTORY_SECONDS, Math.max(SHORTEST_WINDOW, now - Math.min(...times)));
+  const x = (t) => left + (width - left - 2) * (1 - (now - t) / span);
   const y = (value) => top + (height - top - bottom) * (1 - (value - least) / (most - least));
   for (const at of ticks(least, most)) {
     svg.append(drawn("line", { x1: left, x2: width, y1: y(at), y2: y(at), class: "axis" }));
     svg.append(drawn("text", { x: left - 5, y: y(at) + 4, "text-anchor": "end" }, label(at)));
   }
-  for (const [seconds, words] of [[300, "5 min ago"], [150, "2½ min"], [0, "now"]]) {
-    const anchor = seconds === 300 ? "start" : seconds === 0 ? "end" : "middle";
+  const ago = span >= 120 ? `${+(span / 60).toPrecision(2)} min ago` : `${Math.round(span)} s ago`;
+  for (const [seconds, words] of [[span, ago], [0, "now"]]) {
+    const anchor = seconds ? "start" : "end";
     svg.append(drawn("text", { x: x(now - seconds), y: height - 3, "text-anchor": anchor }, words));
   }
   for (const { values, paint, fill, dash, base } of series) {
-    const points = values.filter(([t, value]) => Number.isFinite(value) && now - t <= HISTORY_SECONDS);
+    const points = values.filter(([t, value]) => Number.isFinite(value) && now - t <= span);
     if (points.length === 0) continue;
     const path = points.map(([t, value], n) => `${n ? "L" : "M"}${x(t).toFixed(1)} ${y(value).toFixed(1)}`).join("");
     if (fill) {
-      const under = (base ?? points.map(([t]) => [t, least])).filter(([t]) => now - t <= HISTORY_SECONDS);
+      const under = (base ?? points.map(([t]) => [t, least])).filter(([t]) => now - t <= span);
       const back = under.reverse().map(([t, value]) => `L${x(t).toFixed(1)} ${y(value).toFixed(1)}`).join("");
       svg.append(drawn("path", { d: `${path}${back}Z`, style: `fill:${paint};fill-opacity:.55;stroke:none` }));
     } else {
@@ -274,16 +278,26 @@ async function judge(request, satisfied) {
   drawRequests();
 }
 
+// A thumb, since not every machine has a font with one.
+function thumb(up) {
+  const icon = drawn("svg", { viewBox: "0 0 16 16", width: 15, height: 15, "aria-hidden": "true" });
+  icon.append(drawn("path", {
+    d: "M1.5 7h2.6v7H1.5zM5.3 7.2 8.4 1c1.3.1 2 1 1.8 2.3L9.8 6h3.6c.9 0 1.4.8 1.2 1.6l-1.3 5.3c-.2.7-.7 1.1-1.4 1.1H5.3z",
+    style: "fill:currentColor", transform: up ? "" : "rotate(180 8 8)",
+  }));
+  return icon;
+}
+
 function thumbs(request) {
   const told = request.feedback;
-  const button = (satisfied, sign, words) => {
-    const made = element("button", { type: "button", text: sign, title: words, "aria-label": words, "aria-pressed": String(told?.satisfied === (satisfied ? 1 : 0)), onclick: () => judge(request, satisfied) });
+  const button = (satisfied, words) => {
+    const made = element("button", { type: "button", title: words, "aria-label": words, "aria-pressed": String(told?.satisfied === (satisfied ? 1 : 0)), onclick: () => judge(request, satisfied) }, thumb(satisfied));
     made.disabled = Boolean(told);
     return made;
   };
   const note = request.refused ? element("span", { class: "bad", text: request.refused })
     : told && told.source !== "user" ? element("span", { class: "quiet", text: `by ${told.source}` }) : "";
-  return element("span", { class: "thumbs" }, note, button(true, "👍", "satisfied"), button(false, "👎", "not satisfied"));
+  return element("span", { class: "thumbs" }, note, button(true, "satisfied"), button(false, "not satisfied"));
 }
 
 function row(request) {
