@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -139,6 +139,13 @@ impl RequestId {
             })
             .unwrap_or_else(|last| last);
         Self(floor.max(last + 1))
+    }
+
+    /// A bound on the ids given before `ago`: those are smaller.
+    pub fn earliest_of(ago: Duration) -> Self {
+        let then = SystemTime::now().checked_sub(ago);
+        let millis = then.and_then(|then| then.duration_since(UNIX_EPOCH).ok());
+        Self(millis.map_or(0, |since| (since.as_millis() as u64) << 20))
     }
 }
 

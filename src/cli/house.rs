@@ -74,6 +74,7 @@ pub async fn open(zoo: &Zoo, plan: &Plan, data_dir: &Path) -> Result<Desk, CliEr
         engine,
         energy,
         router,
+        labels: zoo.slas.iter().map(|sla| sla.labels.clone()).collect(),
         store,
         recovered,
         metrics,

@@ -70,6 +70,14 @@ pub(super) fn alpha(value: f64) -> Result<f64, Refusal> {
     ))
 }
 
+/// A share or a weight.
+pub(super) fn share(value: f64) -> Result<f64, Refusal> {
+    if (0.0..=1.0).contains(&value) {
+        return Ok(value);
+    }
+    Err(Refusal::new(format!("is {value}"), "write a number from 0 to 1"))
+}
+
 /// Watts a machine can draw.
 pub(super) fn watts(value: f64) -> Result<f64, Refusal> {
     if (0.0..=100_000.0).contains(&value) {

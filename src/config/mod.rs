@@ -6,6 +6,7 @@
 mod bytes;
 mod check;
 mod error;
+mod labels;
 mod names;
 mod parse;
 mod reader;
@@ -23,6 +24,7 @@ use crate::units::{ModelId, Watts};
 
 pub use bytes::{bytes_text, parse_bytes};
 pub use error::{ConfigError, Refusal};
+pub use labels::Labels;
 use names::nearest;
 pub use source::{DEMO_MODELS, Device, Dtype, Source};
 
@@ -159,6 +161,8 @@ pub struct Sla {
     pub name: String,
     /// The promised long-run share of satisfied requests, in (0, 1).
     pub alpha: f64,
+    /// Whose word counts on whether an answer satisfies.
+    pub labels: Labels,
 }
 
 /// `[router]`

@@ -6,8 +6,8 @@ use toml::de::DeTable;
 
 use super::reader::{Section, Text};
 use super::{
-    ConfigError, DEFAULT_ALPHA, DEFAULT_SLA, Energy, Model, Refusal, Router, Server, Sla, Zoo, check, names,
-    parse_bytes,
+    ConfigError, DEFAULT_ALPHA, DEFAULT_SLA, Energy, Labels, Model, Refusal, Router, Server, Sla, Zoo, check,
+    labels, names, parse_bytes,
 };
 use crate::units::Watts;
 
@@ -32,7 +32,7 @@ pub(super) fn parse(origin: &str, text: &str, folder: &Path) -> Result<Zoo, Conf
     let server = server.map_or(Ok(Server::default()), |s| read_server(s, folder))?;
     let energy = energy.map_or(Ok(Energy::default()), |s| read_energy(s, folder))?;
     let models = read_models(&text, models, folder)?;
-    let slas = read_slas(&text, slas)?;
+    let slas = read_slas(&text, slas, &models)?;
     let router = router.map_or(Ok(Router::default()), |s| read_router(s, &models))?;
     Ok(Zoo {
         origin: origin.into(),
@@ -172,17 +172,20 @@ fn read_models(
     Ok(models)
 }
 
-fn read_slas(text: &Text<'_>, sections: Vec<Section<'_>>) -> Result<Vec<Sla>, ConfigError> {
+fn read_slas(text: &Text<'_>, sections: Vec<Section<'_>>, models: &[Model]) -> Result<Vec<Sla>, ConfigError> {
+    let models: Vec<&str> = models.iter().map(|m| m.name.as_str()).collect();
     let Some(first) = sections.first().map(|s| s.offset) else {
         return Ok(vec![Sla {
             name: DEFAULT_SLA.into(),
             alpha: DEFAULT_ALPHA,
+            labels: Labels::default(),
         }]);
     };
     let mut slas: Vec<Sla> = Vec::with_capacity(sections.len());
     for mut section in sections {
         let name = section.get("name");
         let alpha = section.get("alpha");
+        let labels = labels::read(&mut section, &models)?;
         section.finish()?;
         let name = section.need(
             name,
@@ -197,6 +200,7 @@ fn read_slas(text: &Text<'_>, sections: Vec<Section<'_>>) -> Result<Vec<Sla>, Co
         let sla = Sla {
             name: name.string()?.into(),
             alpha: check::alpha(alpha.number()?).map_err(|r| alpha.refuse(r))?,
+            labels,
         };
         names::plain_name(&sla.name).map_err(|r| name.refuse(r))?;
         if slas.iter().any(|s| s.name == sla.name) {

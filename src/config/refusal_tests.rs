@@ -9,6 +9,26 @@ const ONE: &str = "[[model]]\nname = \"a\"\nsource = \"demo:small\"\n";
 /// Each file, the line its refusal must name, and words it must hold.
 const REFUSED: &[(&str, usize, &[&str])] = &[
     ("", 1, &["`model`", "nothing to serve", "[[model]]"]),
+    (
+        "{ONE}[[sla]]\nname = \"default\"\nalpha = 0.8\nlabels = { judge = 2 }",
+        7,
+        &["`labels.judge`", "is 2", "from 0 to 1"],
+    ),
+    (
+        "{ONE}[[sla]]\nname = \"default\"\nalpha = 0.8\nlabels = { juge = 1 }",
+        7,
+        &["`labels.juge`", "did you mean `labels.judge`?"],
+    ),
+    (
+        "{ONE}[[sla]]\nname = \"default\"\nalpha = 0.8\njudge = \"a\"",
+        7,
+        &["`sla.judge`", "nobody trusts"],
+    ),
+    (
+        "{ONE}[[sla]]\nname = \"default\"\nalpha = 0.8\nlabels = { judge = 1 }\njudge = \"b\"",
+        8,
+        &["`sla.judge`", "no such model", "name one of a"],
+    ),
     ("model = []", 1, &["`model`", "nothing to serve"]),
     ("model = 3", 1, &["`model`", "an integer", "[[model]]"]),
     ("[model]\nname = \"a\"", 1, &["`model`", "a table", "[[model]]"]),

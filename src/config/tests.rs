@@ -22,7 +22,8 @@ fn the_demo_zoo_holds() {
         zoo.slas,
         [Sla {
             name: "default".into(),
-            alpha: 0.85
+            alpha: 0.85,
+            labels: Labels::default(),
         }]
     );
     // The example says what is taken when a key is left out: it must be true.
@@ -36,13 +37,32 @@ fn little_is_needed() {
         zoo.slas,
         [Sla {
             name: DEFAULT_SLA.into(),
-            alpha: DEFAULT_ALPHA
+            alpha: DEFAULT_ALPHA,
+            labels: Labels::default(),
         }]
     );
     assert_eq!(zoo.server, Server::default());
     assert_eq!(zoo.models[0].line, 1);
     assert_eq!(zoo.model_id("a"), Some(ModelId(0)));
     assert_eq!(zoo.model_id("b"), None);
+}
+
+#[test]
+fn trust_that_is_not_mentioned_stays_as_it_is() {
+    let text = format!(
+        "{ONE}[[sla]]\nname = \"default\"\nalpha = 0.8\nlabels = {{ judge = 0.5, user = 0 }}\njudge = \"a\"\njudge_share = 0.2"
+    );
+    let labels = &parse(&text).unwrap().slas[0].labels;
+    assert_eq!(
+        *labels,
+        Labels {
+            user: 0.0,
+            judge: 0.5,
+            judge_model: Some("a".into()),
+            judge_share: 0.2,
+            ..Labels::default()
+        }
+    );
 }
 
 #[test]

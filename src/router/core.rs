@@ -161,6 +161,11 @@ impl Router {
         self.state.memory.unanswered()
     }
 
+    /// Requests older than `bound` whose shown answer nobody judged and that have not expired, oldest first.
+    pub fn unjudged_before(&self, bound: RequestId) -> Vec<RequestId> {
+        self.state.memory.unjudged_before(bound)
+    }
+
     /// The only thing that changes a router. What refers to nothing known, comes twice or makes no sense
     /// changes nothing.
     pub fn apply(&mut self, event: &RouterEvent) {

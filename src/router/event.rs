@@ -121,6 +121,17 @@ pub enum LabelSource {
     Judge,
 }
 
+impl LabelSource {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Reference => "reference",
+            Self::Agreement => "agreement",
+            Self::Judge => "judge",
+        }
+    }
+}
+
 /// The only things that change a router.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

@@ -73,6 +73,19 @@ impl Memory {
             .collect()
     }
 
+    /// Decisions older than `bound` without a label for the answer shown, oldest first. Ids rise with time.
+    pub fn unjudged_before(&self, bound: RequestId) -> Vec<RequestId> {
+        let silent = |entry: &&Remembered| {
+            !entry.withdrawn && !entry.expired && !entry.judged.contains(&entry.decision.model)
+        };
+        self.entries
+            .range(..bound.0)
+            .map(|(_, entry)| entry)
+            .filter(silent)
+            .map(|entry| entry.decision.request)
+            .collect()
+    }
+
     /// From the newest to the oldest.
     pub fn newest(&self) -> impl Iterator<Item = &Remembered> {
         self.order.iter().rev().filter_map(|r| self.entries.get(&r.0))

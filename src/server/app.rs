@@ -14,9 +14,10 @@ use tokio::net::TcpListener;
 
 use super::auth::{Keys, guard};
 use super::body::MOST_BYTES;
+use super::dashboard;
 use super::desk::{Desk, DeskError};
 use super::fault::Fault;
-use super::handlers::{feedback, generate, models, requests, router as routing, status};
+use super::handlers::{feedback, generate, live, models, requests, router as routing, status};
 use super::request_id::identify;
 use super::wire::unix_seconds;
 
@@ -72,7 +73,7 @@ impl AppState {
     }
 }
 
-/// All routes. `/health` answers anyone; the rest wants a key where there are keys.
+/// All routes. `/health` and the dashboard's files answer anyone; the rest wants a key where there are keys.
 pub fn router(state: AppState) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(generate::chat_completions))
@@ -84,10 +85,13 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/requests/{id}", get(requests::one))
         .route("/v1/route", post(routing::route))
         .route("/v1/router", get(routing::report))
+        .route("/v1/router/reset", post(routing::reset))
         .route("/v1/energy", get(status::energy))
+        .route("/v1/live", get(live::live))
         .route("/health", get(status::health))
         .route("/ready", get(status::ready))
         .route("/metrics", get(status::metrics))
+        .merge(dashboard::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MOST_BYTES))

@@ -111,3 +111,34 @@ async fn keys_guard_everything_but_health() {
         .unwrap();
     assert_eq!(with_key.status(), StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn the_dashboard_needs_no_key_and_names_no_other_host() {
+    let keys = Keys::new(vec!["k".into()]);
+    let (url, client) = (open(keys).await, Client::new());
+    for (path, media) in [
+        ("/", "text/html"),
+        ("/dashboard.css", "text/css"),
+        ("/dashboard.js", "text/javascript"),
+    ] {
+        let response = client.get(format!("{url}{path}")).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert!(
+            response.headers()["content-type"]
+                .to_str()
+                .unwrap()
+                .starts_with(media)
+        );
+        assert!(
+            response.headers()["content-security-policy"]
+                .to_str()
+                .unwrap()
+                .contains("default-src 'self'")
+        );
+        let text = response.text().await.unwrap();
+        let hosts = text.matches("://").count() - text.matches("http://www.w3.org/").count();
+        assert_eq!(hosts, 0, "{path}");
+    }
+    let response = client.get(format!("{url}/v1/live")).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+}

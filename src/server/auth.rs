@@ -6,9 +6,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::app::AppState;
+use super::dashboard::OPEN_PATHS;
 use super::fault::Fault;
 
-/// The one address that answers without a key, for load balancers.
+/// What answers load balancers, who have no key.
 const OPEN_PATH: &str = "/health";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,9 +66,11 @@ fn same(key: &[u8], given: &[u8]) -> bool {
     difference == 0
 }
 
-/// Guards every route but [`OPEN_PATH`].
+/// Guards every route but [`OPEN_PATH`] and the dashboard's files.
 pub(super) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    if request.uri().path() != OPEN_PATH
+    let path = request.uri().path();
+    if path != OPEN_PATH
+        && !OPEN_PATHS.contains(&path)
         && let Err(error) = state.keys().admit(request.headers())
     {
         return Fault::from(error).into_response();

@@ -140,6 +140,12 @@ impl Metrics {
         }
     }
 
+    /// Tokens of a model so far: read and generated.
+    pub(super) fn tokens(&self, model: ModelId) -> (u64, u64) {
+        let of = |phase| self.0.tokens.with_label_values(&[self.name(model), phase]).get();
+        (of("prefill"), of("decode"))
+    }
+
     pub(super) fn ended(&self, model: ModelId, sla: Option<&str>, ending: Ending) {
         self.0
             .requests

@@ -7,7 +7,9 @@
 mod app;
 mod auth;
 mod body;
+mod dashboard;
 mod desk;
+mod devices;
 mod fault;
 mod handlers;
 mod metrics;

@@ -84,6 +84,7 @@ mod tests {
             label: Some(0.0),
             joules: Some(3.0),
             seconds: None,
+            ..AnswerRecord::default()
         });
         let expected = "req_0000000000000001,\"Say \"\"hi\"\", please\nnow\",default,1,0.5,0.25,0,3,\n";
         assert_eq!(row(&record, &models), expected);

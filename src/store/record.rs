@@ -41,6 +41,12 @@ pub struct AnswerRecord {
     pub model: String,
     /// 0 to 1, once judged.
     pub label: Option<f64>,
+    /// Who said so: reference, agreement or judge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_source: Option<String>,
+    /// Trust in it, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_weight: Option<f64>,
     pub joules: Option<f64>,
     pub seconds: Option<f64>,
 }

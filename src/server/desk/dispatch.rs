@@ -110,7 +110,7 @@ impl Inner {
         decision: Decision,
         sla: &str,
     ) -> Result<(Decision, Vec<JobStream>), DeskError> {
-        let decision = self.fitted(plan, decision);
+        let decision = self.with_referee(plan, self.fitted(plan, decision));
         let facts = self.facts(decision.model)?;
         let streams = self.submit_all(plan, facts, Some(sla))?;
         Ok((decision, streams))

@@ -137,6 +137,16 @@ impl Docket {
         Ok(interrupted)
     }
 
+    /// Tells the router that no verdict will come on what was asked before `bound` and is still unjudged.
+    pub fn expire(&self, bound: RequestId) -> Option<Commit> {
+        let overdue = self.state().router.unjudged_before(bound);
+        let expired: Vec<_> = overdue
+            .into_iter()
+            .map(|request| RouterEvent::Expired { request })
+            .collect();
+        (!expired.is_empty()).then(|| self.log(&expired))
+    }
+
     pub fn report(&self) -> Vec<SlaReport> {
         self.state().router.report()
     }

@@ -48,11 +48,13 @@ impl Inner {
             return Err(DeskError::Unanswered { id });
         }
         let decision = self.decision_behind(&record);
-        let event = decision.as_ref().map(|decision| RouterEvent::Judged {
+        let weight = self.trust(record.sla.as_deref()).user;
+        let trusted = decision.as_ref().filter(|_| weight > 0.0);
+        let event = trusted.map(|decision| RouterEvent::Judged {
             request: id,
             model: decision.model,
             satisfied,
-            weight: 1.0,
+            weight,
             source: LabelSource::User,
             decision: None,
         });
@@ -63,7 +65,10 @@ impl Inner {
         let receipt = told.await.map_err(|_| DeskError::Lost)??;
         receipt.commit.await?;
         match receipt.outcome {
-            FeedbackOutcome::Recorded | FeedbackOutcome::Repeated => Ok(id),
+            FeedbackOutcome::Recorded | FeedbackOutcome::Repeated => {
+                self.tell_feedback(&id.to_string(), satisfied);
+                Ok(id)
+            }
             FeedbackOutcome::Contradicts { was } => Err(DeskError::Contradiction { id, told: was }),
             FeedbackOutcome::Unknown => Err(DeskError::UnknownRequest {
                 id: request.to_owned(),

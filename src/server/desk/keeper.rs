@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use crate::server::wire::to_value;
 use crate::store::{Commit, StoreError};
+use crate::units::RequestId;
 
 use super::Inner;
 
 const RHYTHM: Duration = Duration::from_secs(3);
+/// How long a verdict is awaited before the router is told that none will come. One that comes later still counts.
+const VERDICT_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Saves in a rhythm for as long as the desk exists.
 pub(super) async fn keep(desk: Weak<Inner>) {
@@ -18,6 +21,9 @@ pub(super) async fn keep(desk: Weak<Inner>) {
     loop {
         rhythm.tick().await;
         let Some(desk) = desk.upgrade() else { return };
+        if let Some(commit) = desk.docket.expire(RequestId::earliest_of(VERDICT_PATIENCE)) {
+            complain("that no verdict will come", commit).await;
+        }
         desk.save(false).await;
     }
 }

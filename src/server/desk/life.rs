@@ -14,6 +14,7 @@ use crate::units::{Joules, ModelId, RequestId};
 
 use super::dispatch::{Dispatched, Exploration, millis};
 use super::feedback::verdict;
+use super::labels;
 use super::piece::{Answer, Piece, Summary};
 use super::plan::{Aim, Plan};
 use super::pump::{Heard, Spoken, listen, pump};
@@ -24,7 +25,7 @@ use super::{DeskError, Inner};
 /// out as provisional and are settled behind the client's back.
 const METER_PATIENCE: Duration = Duration::from_millis(30);
 /// How long joules are waited for in the background before they are taken as they are.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const SETTLE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A cancelled job leaves its lane at the next step; its joules are complete when the step under way is recorded.
 const LAST_STEP: Duration = Duration::from_millis(300);
@@ -139,8 +140,11 @@ impl Inner {
             },
             energy: None,
             judged: None,
+            labels: Vec::new(),
+            judging: Joules(0.0),
             explored: Vec::new(),
             exploring: false,
+            labelling: false,
             wasted: Joules(0.0),
             error: None,
         }
@@ -157,6 +161,7 @@ impl Inner {
         self.energy.finished(story.request);
         story.energy = self.energy_within(story.request, METER_PATIENCE).await;
         let settled = story.is_settled();
+        story.labelling = self.is_to_be_labelled(&story);
         story.judged = story
             .reference
             .as_ref()
@@ -179,6 +184,9 @@ impl Inner {
         }
         story.explored = explored.await;
         story.exploring = false;
+        if std::mem::take(&mut story.labelling) {
+            self.label(&mut story).await;
+        }
         let mut events = Vec::new();
         if !settled {
             story.energy = self.energy_within(story.request, SETTLE_PATIENCE).await;
@@ -186,8 +194,9 @@ impl Inner {
         }
         for other in &story.explored {
             events.extend(other.finished(story.request));
-            events.extend(judged(&story, other.model, other.judged));
+            events.extend(self.judged(&story, other.model, other.judged));
         }
+        events.extend(labels::events(&story));
         self.note_behind(&events, &story).await;
     }
 
@@ -199,9 +208,9 @@ impl Inner {
         decided: Option<Commit>,
     ) -> Result<(), DeskError> {
         let cost = if settled { self.finished(story) } else { None };
-        let recorded = self
-            .docket
-            .note(cost.as_slice(), story.record(self.engine.models()));
+        let record = story.record(self.engine.models());
+        self.tell_request(&record);
+        let recorded = self.docket.note(cost.as_slice(), record);
         let judged = self.judge_by_reference(story).await?;
         for commit in [decided, Some(recorded), judged].into_iter().flatten() {
             commit.await?;
@@ -214,7 +223,7 @@ impl Inner {
         let Some(satisfied) = story.judged else {
             return Ok(None);
         };
-        let event = judged(story, story.facts.id, story.judged);
+        let event = self.judged(story, story.facts.id, story.judged);
         let (desk, request) = (Arc::clone(self), story.request);
         let told = tokio::task::spawn_blocking(move || {
             desk.docket
@@ -268,14 +277,20 @@ impl Inner {
 
     /// Logs what no client waits for.
     async fn note_behind(&self, events: &[RouterEvent], story: &Story) {
-        let commit = self.docket.note(events, story.record(self.engine.models()));
+        let record = story.record(self.engine.models());
+        self.tell_request(&record);
+        let commit = self.docket.note(events, record);
         if let Err(error) = commit.await {
             tracing::error!(request = %story.request, %error, "what came after the answer is not in the log");
         }
     }
 
     /// The settled joules of a request, or after `patience` what is known of them.
-    async fn energy_within(&self, request: RequestId, patience: Duration) -> Option<RequestEnergy> {
+    pub(super) async fn energy_within(
+        &self,
+        request: RequestId,
+        patience: Duration,
+    ) -> Option<RequestEnergy> {
         match tokio::time::timeout(patience, self.energy.settled(request)).await {
             Ok(Some(energy)) => Some(energy),
             _ => self.energy.request(request).await,
@@ -296,6 +311,20 @@ impl Inner {
             output_tokens: story.usage.completion_tokens,
             joules: energy.total(),
             exploration: false,
+        })
+    }
+
+    /// The event of a judgement by reference, for requests that the router decided under a promise that trusts it.
+    fn judged(&self, story: &Story, model: ModelId, satisfied: Option<f64>) -> Option<RouterEvent> {
+        story.decision.as_ref()?;
+        let weight = self.trust(story.sla.as_deref()).reference;
+        (weight > 0.0).then_some(RouterEvent::Judged {
+            request: story.request,
+            model,
+            satisfied: satisfied?,
+            weight,
+            source: LabelSource::Reference,
+            decision: None,
         })
     }
 
@@ -322,19 +351,6 @@ impl Inner {
             .flatten()
             .collect()
     }
-}
-
-/// The event of a judgement by reference, for requests that the router decided.
-fn judged(story: &Story, model: ModelId, satisfied: Option<f64>) -> Option<RouterEvent> {
-    story.decision.as_ref()?;
-    Some(RouterEvent::Judged {
-        request: story.request,
-        model,
-        satisfied: satisfied?,
-        weight: 1.0,
-        source: LabelSource::Reference,
-        decision: None,
-    })
 }
 
 /// Tokens in and out. A prompt counts once however many answers it gets.

@@ -8,8 +8,11 @@ mod dispatch;
 mod docket;
 mod error;
 mod feedback;
+mod judge;
 mod keeper;
+mod labels;
 mod life;
+mod live;
 mod lives;
 mod piece;
 mod plan;
@@ -24,19 +27,22 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::config::Labels;
 use crate::energy::{DeviceEnergy, EnergyHandle};
 use crate::engine::{Engine, ModelFacts};
-use crate::router::{CostReport, SlaReport};
+use crate::router::{CostReport, RouterEvent, SlaId, SlaReport};
 use crate::server::metrics::Metrics;
 use crate::server::wire::Ask;
 use crate::store::{Filter, RequestRecord, Store, StoreError};
 use crate::units::RequestId;
 
 pub use error::DeskError;
+pub use live::News;
 pub use piece::{Answer, Piece, Summary};
 pub use start::{DeskSetup, StartError, saved_ledger};
 
 use docket::Docket;
+use live::Live;
 use lives::Lives;
 use plan::Plan;
 
@@ -58,7 +64,12 @@ struct Inner {
     metrics: Metrics,
     /// Names of the service levels, in the order of their ids.
     slas: Vec<String>,
+    /// Whose word counts under each of them, in the same order.
+    labels: Vec<Labels>,
+    /// Whose word counts where no promise covers a request.
+    default_labels: Labels,
     lives: Lives,
+    live: Live,
     draining: AtomicBool,
 }
 
@@ -124,6 +135,21 @@ impl Desk {
     /// What the router expects answers to cost, and how far off it was.
     pub fn cost_report(&self) -> CostReport {
         self.0.docket.cost_report()
+    }
+
+    /// Forgives the past of a service level; returns its report once that is durable.
+    pub async fn reset(&self, sla: &str) -> Result<SlaReport, DeskError> {
+        let known = self.0.slas.iter().position(|name| name == sla);
+        let place = known.ok_or_else(|| DeskError::UnknownSla {
+            name: sla.to_owned(),
+            param: "sla",
+            known: self.0.slas.clone(),
+        })?;
+        let event = RouterEvent::Reset {
+            sla: SlaId(place as u16),
+        };
+        self.0.docket.log(&[event]).await?;
+        Ok(self.0.docket.report().swap_remove(place))
     }
 
     pub async fn devices(&self) -> Vec<DeviceEnergy> {

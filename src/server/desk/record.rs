@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::energy::RequestEnergy;
 use crate::engine::ModelFacts;
-use crate::router::Decision;
+use crate::router::{Decision, LabelSource};
 use crate::server::wire::to_value;
 use crate::store::{AnswerRecord, EnergyRecord, RequestRecord, TimingRecord};
 use crate::units::ModelId;
@@ -65,18 +65,32 @@ impl Story {
         }
         let settled = self.energy.filter(|energy| energy.is_final);
         let shown = AnswerRecord {
-            model: self.facts.name.clone(),
-            label: self.judged,
             joules: settled.map(|energy| RequestEnergy::total(&energy).0),
             seconds: Some(self.timing.total_ms / 1e3),
+            ..self.labelled(models, self.facts.id, self.judged)
         };
         let others = self.explored.iter().map(|other| AnswerRecord {
-            model: name(models, other.model),
-            label: other.judged,
             joules: other.energy.map(|energy| energy.exploration.0),
             seconds: Some(other.seconds),
+            ..self.labelled(models, other.model, other.judged)
         });
         std::iter::once(shown).chain(others).collect()
+    }
+
+    /// A model's answer with what was said of it; a reference speaks before all others.
+    fn labelled(&self, models: &[ModelFacts], model: ModelId, judged: Option<f64>) -> AnswerRecord {
+        let label = self.labels.iter().find(|label| label.model == model);
+        let source = match (judged, label) {
+            (Some(_), _) => Some(LabelSource::Reference),
+            (None, label) => label.map(|label| label.source),
+        };
+        AnswerRecord {
+            model: name(models, model),
+            label: judged.or(label.map(|label| label.satisfied)),
+            label_source: source.map(|source| source.as_str().to_owned()),
+            label_weight: label.filter(|_| judged.is_none()).map(|label| label.weight),
+            ..AnswerRecord::default()
+        }
     }
 }
 

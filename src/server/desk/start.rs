@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
 
+use crate::config::Labels;
 use crate::energy::{DeviceTotals, EnergyHandle};
 use crate::engine::Engine;
 use crate::router::{ConfigError, Router, RouterConfig, RouterEvent, RouterSnapshot};
@@ -13,6 +14,7 @@ use crate::store::{Recovered, Store, StoreError};
 
 use super::docket::Docket;
 use super::keeper::keep;
+use super::live::{Live, watch};
 use super::lives::Lives;
 use super::{Desk, Inner};
 
@@ -22,6 +24,8 @@ pub struct DeskSetup {
     pub energy: EnergyHandle,
     /// Its models are the engine's, in the same order.
     pub router: RouterConfig,
+    /// Whose word counts under each of the router's service levels, in their order.
+    pub labels: Vec<Labels>,
     pub store: Store,
     /// What the store found when it was opened.
     pub recovered: Recovered,
@@ -63,6 +67,7 @@ impl Desk {
             engine,
             energy,
             router,
+            labels,
             store,
             recovered,
             metrics,
@@ -89,10 +94,14 @@ impl Desk {
             docket,
             metrics,
             slas,
+            labels,
+            default_labels: Labels::default(),
             lives: Lives::default(),
+            live: Live::default(),
             draining: AtomicBool::new(false),
         });
         tokio::spawn(keep(Arc::downgrade(&desk)));
+        tokio::spawn(watch(Arc::downgrade(&desk)));
         Ok(Self(desk))
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::energy::RequestEnergy;
 use crate::engine::{FinishReason, ModelFacts};
-use crate::router::{Decision, RouterEvent};
+use crate::router::{Decision, LabelSource, RouterEvent};
 use crate::server::wire::{DecisionObject, EnergyObject, Extension, Reference, Timing, Usage};
 use crate::units::{Joules, ModelId, RequestId};
 
@@ -65,18 +65,36 @@ pub(super) struct Story {
     pub energy: Option<RequestEnergy>,
     /// Share of the answers that match the reference.
     pub judged: Option<f64>,
+    /// What was said of the answers besides, once they were out.
+    pub labels: Vec<Label>,
+    /// Spent on a judge's verdicts.
+    pub judging: Joules,
     pub explored: Vec<Explored>,
     /// Explored answers are still being made.
     pub exploring: bool,
+    /// Labels are still to come that cost joules.
+    pub labelling: bool,
     /// Spent on explored answers that were broken off.
     pub wasted: Joules,
     /// Why it failed.
     pub error: Option<String>,
 }
 
+/// What somebody other than a user said of a model's answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Label {
+    pub model: ModelId,
+    /// 0 to 1.
+    pub satisfied: f64,
+    /// Trust in it, 0 to 1.
+    pub weight: f64,
+    pub source: LabelSource,
+}
+
 /// Another model's answer to the same request, which the client does not see.
 pub(super) struct Explored {
     pub model: ModelId,
+    pub answers: Vec<String>,
     pub prompt_tokens: u32,
     pub cached_tokens: u32,
     pub completion_tokens: u32,
@@ -105,6 +123,7 @@ impl Explored {
                 .fold(0.0, f64::max),
             energy,
             judged: reference.map(|reference| share_matching(reference, &answers)),
+            answers,
         }
     }
 
@@ -146,12 +165,25 @@ impl Story {
 
     /// Whether all joules are final.
     pub fn is_final(&self) -> bool {
-        self.is_settled() && !self.exploring && self.explored.iter().all(Explored::is_settled)
+        self.is_settled()
+            && !self.exploring
+            && !self.labelling
+            && self.explored.iter().all(Explored::is_settled)
     }
 
     /// Joules of all that was made beside the answer.
     pub fn exploration_joules(&self) -> f64 {
-        self.explored.iter().map(|other| other.joules().0).sum::<f64>() + self.wasted.0
+        self.explored.iter().map(|other| other.joules().0).sum::<f64>() + self.wasted.0 + self.judging.0
+    }
+
+    /// What each model answered, the one shown first.
+    pub fn answers_by_model(&self) -> impl Iterator<Item = (ModelId, &[String])> {
+        let shown = (self.facts.id, self.answers.as_slice());
+        let others = self
+            .explored
+            .iter()
+            .map(|other| (other.model, other.answers.as_slice()));
+        std::iter::once(shown).chain(others)
     }
 
     /// The `messplus` object.

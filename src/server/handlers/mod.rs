@@ -2,6 +2,7 @@
 
 pub(super) mod feedback;
 pub(super) mod generate;
+pub(super) mod live;
 pub(super) mod models;
 pub(super) mod requests;
 pub(super) mod router;

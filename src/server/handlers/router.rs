@@ -1,4 +1,4 @@
-//! `GET /v1/router` and the dry run, `POST /v1/route`.
+//! `GET /v1/router`, `POST /v1/router/reset`, and the dry run, `POST /v1/route`.
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -8,7 +8,7 @@ use crate::router::CostReport;
 use crate::server::app::AppState;
 use crate::server::body::JsonBody;
 use crate::server::fault::Fault;
-use crate::server::wire::{chat_ask, completion_ask, to_value};
+use crate::server::wire::{chat_ask, completion_ask, reset_target, to_value};
 use crate::units::RequestId;
 
 pub(crate) async fn report(State(state): State<AppState>) -> Result<Json<Value>, Fault> {
@@ -32,6 +32,16 @@ pub(crate) async fn report(State(state): State<AppState>) -> Result<Json<Value>,
             "since_start": since_start,
         },
     })))
+}
+
+/// Forgives the past of one service level: its queue and counts begin anew; what was learnt of the models stays.
+pub(crate) async fn reset(
+    State(state): State<AppState>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Value>, Fault> {
+    let sla = reset_target(&body)?;
+    let report = state.desk()?.reset(&sla).await?;
+    Ok(Json(to_value(&report)))
 }
 
 /// Takes the body of a chat request, or of a completion when it has a `prompt`.

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::energy::DeviceEnergy;
 use crate::server::app::AppState;
+use crate::server::devices::device_object;
 use crate::server::fault::Fault;
 use crate::server::metrics::TEXT_FORMAT;
 use crate::server::scrape;
-use crate::units::Microjoules;
 
 /// How long `/health` waits for the meters' word: a driver that hangs must not make the server look dead.
 const METERS_PATIENCE: Duration = Duration::from_millis(250);
@@ -45,35 +45,8 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Result<Json<Value>, 
 
 /// Per device what the meter counted and whose it was; the accounts always add up to the meter.
 pub(crate) async fn energy(State(state): State<AppState>) -> Result<Json<Value>, Fault> {
-    let joules = |account: Microjoules| account.joules().0;
     let devices = state.desk()?.devices().await;
-    let devices: Vec<Value> = devices
-        .iter()
-        .map(|device| {
-            json!({
-                "device": device.name,
-                "meter": device.meter,
-                "source": device.source,
-                "measured_joules": joules(device.measured),
-                "request_joules": joules(device.request),
-                "exploration_joules": joules(device.exploration),
-                "router_joules": joules(device.router),
-                "idle_joules": joules(device.idle),
-                "load_joules": joules(device.load),
-                "unattributed_joules": joules(device.unattributed),
-                "gap_seconds": device.gap_seconds,
-                "watts": device.watts.0,
-                "idle_watts": device.idle_watts.0,
-                "tick_seconds": device.tick_seconds,
-                "lag_seconds": device.lag_seconds,
-                "fit_error": device.fit_error,
-                "late_steps": device.late_steps,
-                "reads": device.reads,
-                "alarms": device.alarms,
-                "meter_check": device.check,
-            })
-        })
-        .collect();
+    let devices: Vec<Value> = devices.iter().map(device_object).collect();
     Ok(Json(json!({"devices": devices})))
 }
 

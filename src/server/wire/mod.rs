@@ -25,6 +25,6 @@ pub use completion::completion_ask;
 pub use error::WireError;
 pub use extension::{DecisionObject, EnergyObject, Extension, Timing};
 pub use reference::{MatchRule, Reference};
-pub use verdict::verdict;
+pub use verdict::{reset_target, verdict};
 
 pub(super) use answer::{to_value, unix_seconds};

@@ -30,6 +30,12 @@ pub fn verdict(body: &Value) -> Result<Verdict, WireError> {
     Ok(Verdict { request, satisfied })
 }
 
+/// The service level that `POST /v1/router/reset` names; `default` without one.
+pub fn reset_target(body: &Value) -> Result<String, WireError> {
+    let fields = Fields::body(body)?;
+    Ok(fields.text("sla")?.unwrap_or("default").to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
