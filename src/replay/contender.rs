@@ -18,10 +18,18 @@ pub enum Contender {
 }
 
 /// Rows that are printed whatever `--policy` names, after each single model's.
-pub const REFERENCES: [&str; 5] = ["random", "educated", "static-mix", "oracle", "paper"];
+pub const REFERENCES: [&str; 7] = [
+    "random",
+    "educated",
+    "static-mix",
+    "oracle",
+    "thompson",
+    "ucb",
+    "paper",
+];
 
 /// What `--policy` may name; `fixed:NAME` besides.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 12] = [
     "random",
     "educated",
     "static-mix",
@@ -30,6 +38,10 @@ pub const NAMES: [&str; 8] = [
     "paper",
     "mess-plus",
     "mess-plus-no-context",
+    "epsilon-greedy",
+    "thompson",
+    "ucb",
+    "threshold",
 ];
 
 impl Contender {

@@ -13,9 +13,10 @@
 //! From outside in: [`event`] and [`config`] (the words), [`policy`] (who decides), [`learner`] with
 //! [`posterior`], [`cluster`], [`logistic`], [`gate`], [`drift`] (quality), [`cost`] (joules), [`queue`],
 //! [`price`], [`warm`], [`explore`] (parts of policies), [`memory`], [`report`], [`state`] (what is kept),
-//! [`draw`] and [`features`] (tools).
+//! [`draw`], `beta` and [`features`] (tools).
 
 pub mod adapt;
+mod beta;
 pub mod cluster;
 pub mod config;
 mod core;
