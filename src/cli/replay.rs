@@ -175,14 +175,14 @@ fn as_table(results: &Results) -> String {
         ("policy", Align::Left),
         ("MJ", Align::Right),
         ("±95%", Align::Right),
-        ("MJ, unseen free", Align::Right),
-        ("satisfied %", Align::Right),
+        ("unbilled", Align::Right),
+        ("sat %", Align::Right),
         ("±95%", Align::Right),
         ("met %", Align::Right),
         ("explored %", Align::Right),
     ];
-    let names: Vec<String> = results.models.iter().map(|m| format!("{m} %")).collect();
-    columns.extend(names.iter().map(|name| (name.as_str(), Align::Right)));
+    // One column a model would not fit a terminal when they are many or have their full names.
+    columns.push(("shown by %", Align::Left));
     let recovers = results.rows().any(|row| row.recovered.is_some());
     if recovers {
         columns.extend([("recovered %", Align::Right), ("after", Align::Right)]);
@@ -201,7 +201,12 @@ fn as_table(results: &Results) -> String {
             percent(row.sla_met_share),
             percent(row.explored_share),
         ];
-        cells.extend(row.calls.iter().map(|share| percent(*share)));
+        let calls: Vec<String> = row
+            .calls
+            .iter()
+            .map(|share| format!("{:.0}", 100.0 * share))
+            .collect();
+        cells.push(calls.join("/"));
         if let Some((share, after)) = row.recovered {
             cells.extend([percent(share), format!("{after:.0}")]);
         }
@@ -212,7 +217,8 @@ fn as_table(results: &Results) -> String {
         .iter()
         .any(|s| s.stream != results.sections[0].stream);
     let means = results.mean.iter().filter(|_| many);
-    table(&columns, results.rows().chain(means).map(cells))
+    let rows = table(&columns, results.rows().chain(means).map(cells));
+    format!("{rows}\n\nshown by: {}", results.models.join(" / "))
 }
 
 /// Megajoules to four figures: a tiny trace comes to a few joules.

@@ -15,6 +15,10 @@ pub enum Contender {
     StaticMixCategory,
     /// Knows every answer beforehand.
     Oracle,
+    /// Trained beforehand on half of the labels.
+    Logistic,
+    /// Small first, then larger.
+    Cascade,
 }
 
 /// Rows that are printed whatever `--policy` names, after each single model's.
@@ -29,12 +33,14 @@ pub const REFERENCES: [&str; 7] = [
 ];
 
 /// What `--policy` may name; `fixed:NAME` besides.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 14] = [
     "random",
     "educated",
     "static-mix",
     "static-mix-category",
     "oracle",
+    "logistic",
+    "cascade",
     "paper",
     "mess-plus",
     "mess-plus-no-context",
@@ -55,6 +61,8 @@ impl Contender {
             "static-mix" => Self::StaticMix,
             "static-mix-category" => Self::StaticMixCategory,
             "oracle" => Self::Oracle,
+            "logistic" => Self::Logistic,
+            "cascade" => Self::Cascade,
             "mess-plus-no-context" => Self::Routed {
                 policy: Policy::MessPlus,
                 context: false,
@@ -84,6 +92,8 @@ impl Contender {
             Self::StaticMix => "static-mix".into(),
             Self::StaticMixCategory => "static-mix-category".into(),
             Self::Oracle => "oracle".into(),
+            Self::Logistic => "logistic".into(),
+            Self::Cascade => "cascade".into(),
         }
     }
 }

@@ -89,16 +89,26 @@ pub fn mixtures(groups: &[(f64, Vec<Offer>)], alpha: f64) -> Vec<Mix> {
 }
 
 /// The cheapest choices, one a request, of which at least `needed` satisfy: exact where satisfaction is 0 or 1.
-///
-/// Every request starts with its cheapest answer; one that does not satisfy is traded for the cheapest that
-/// satisfies more, dearest trades last.
 pub fn knowing(offers: &[Vec<Offer>], needed: f64) -> Vec<usize> {
-    let cheapest = |request: &Vec<Offer>| hull(request)[0];
-    let mut choices: Vec<usize> = offers.iter().map(cheapest).collect();
-    let mut missing = needed - choices.iter().zip(offers).map(|(c, o)| o[*c].1).sum::<f64>();
+    trade(offers, |at, model| offers[at][model].1, needed)
+}
+
+/// Choices, one a request, by what is believed (`offers`), until `needed` satisfy in truth.
+///
+/// Every request starts with its cheapest answer; then one answer after another is traded for one believed to be
+/// better, in order of joules for the gain: the choices of a rising price of satisfaction.
+pub fn trade(offers: &[Vec<Offer>], truth: impl Fn(usize, usize) -> f64, needed: f64) -> Vec<usize> {
+    let hulls: Vec<Vec<usize>> = offers.iter().map(|request| hull(request)).collect();
+    let mut choices: Vec<usize> = hulls.iter().map(|corners| corners[0]).collect();
+    let mut missing = needed
+        - choices
+            .iter()
+            .enumerate()
+            .map(|(at, choice)| truth(at, *choice))
+            .sum::<f64>();
     let mut trades: Vec<(f64, usize, usize)> = vec![];
-    for (at, request) in offers.iter().enumerate() {
-        for pair in hull(request).windows(2) {
+    for (at, (request, corners)) in offers.iter().zip(&hulls).enumerate() {
+        for pair in corners.windows(2) {
             let (low, high) = (request[pair[0]], request[pair[1]]);
             trades.push(((high.0 - low.0) / (high.1 - low.1), at, pair[1]));
         }
@@ -108,7 +118,7 @@ pub fn knowing(offers: &[Vec<Offer>], needed: f64) -> Vec<usize> {
         if missing <= 1e-9 {
             break;
         }
-        missing -= offers[at][model].1 - offers[at][choices[at]].1;
+        missing -= truth(at, model) - truth(at, choices[at]);
         choices[at] = model;
     }
     choices

@@ -5,13 +5,15 @@
 //! same bytes.
 //!
 //! From outside in: [`plan`] (what is played), [`trace`] with [`mod@read`] (what is recorded), [`course`] (in which
-//! order), [`contender`] (who plays), [`play`] (through the router), [`clairvoyant`] with [`mixture`] (references that
-//! know), [`score`] and [`summary`] (what it came to), [`results`] (how it is written down).
+//! order), [`contender`] (who plays), [`play`] (through the router), [`clairvoyant`] with [`mixture`] and [`offline`] (references that
+//! know), [`cascade`] (one that asks twice), [`score`] and [`summary`] (what it came to), [`results`] (how it is written down).
 
+pub mod cascade;
 pub mod clairvoyant;
 pub mod contender;
 pub mod course;
 pub mod mixture;
+pub mod offline;
 pub mod plan;
 pub mod play;
 pub mod read;

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+use super::cascade;
 use super::clairvoyant;
 use super::contender::{self, Contender};
 use super::course::{Course, Shape, Stream, Swap, streams};
+use super::offline::{self, Foreknowledge};
 use super::play::{self, Traffic};
 use super::results::{Results, Section};
 use super::score::{Run, Score};
@@ -101,6 +103,7 @@ pub enum PlanError {
 /// One policy on one stream under one promise with one seed.
 struct Task<'a> {
     stream: &'a Stream,
+    trained: Option<&'a Foreknowledge>,
     alpha: f64,
     contender: &'a Contender,
     seed: u64,
@@ -123,22 +126,26 @@ pub fn replay(
         return Err(PlanError::UnknownStream(unknown.clone(), names.join(", ")));
     }
     let mut kept = vec![];
-    for stream in &streams {
+    for (place, stream) in streams.iter().enumerate() {
         let averages = clairvoyant::averages(&Course::new(trace, stream, 0, usize::MAX, None));
-        kept.extend(
-            plan.alphas
-                .of(&stream.name, &averages)
-                .into_iter()
-                .enumerate()
-                .map(|(rank, a)| (stream, rank, a)),
-        );
+        let alphas = plan.alphas.of(&stream.name, &averages).into_iter().enumerate();
+        kept.extend(alphas.map(|(rank, alpha)| (place, rank, alpha)));
     }
+    let trained: Vec<Option<Foreknowledge>> = streams
+        .par_iter()
+        .map(|stream| {
+            plan.contenders
+                .contains(&Contender::Logistic)
+                .then(|| Foreknowledge::train(trace, stream))
+        })
+        .collect();
     let mut tasks = vec![];
-    for (stream, _, alpha) in &kept {
+    for (place, _, alpha) in &kept {
         for contender in &plan.contenders {
             for seed in 0..plan.seeds as u64 {
                 tasks.push(Task {
-                    stream,
+                    stream: &streams[*place],
+                    trained: trained[*place].as_ref(),
                     alpha: *alpha,
                     contender,
                     seed: plan.first_seed.wrapping_add(seed),
@@ -159,7 +166,8 @@ pub fn replay(
     let changed = plan.swap.is_some() || !plan.traffic.alphas.is_empty();
     let sections: Vec<Section> = kept
         .iter()
-        .map(|(stream, rank, alpha)| {
+        .map(|(place, rank, alpha)| {
+            let stream = &streams[*place];
             let row = |contender: &Contender| {
                 let runs: Vec<Run> = runs.by_ref().take(plan.seeds).collect();
                 let name = contender.name(&trace.models);
@@ -199,6 +207,13 @@ fn run(trace: &Trace, plan: &Plan, task: &Task) -> Result<Run, ConfigError> {
         Contender::StaticMix => clairvoyant::static_mix(&course, alpha, false, &mut score),
         Contender::StaticMixCategory => clairvoyant::static_mix(&course, alpha, true, &mut score),
         Contender::Oracle => clairvoyant::oracle(&course, alpha, &mut score),
+        Contender::Logistic => {
+            let trained = task
+                .trained
+                .expect("trained before the runs for every plan that asks for it");
+            offline::logistic(&course, trained, alpha, &mut score);
+        }
+        Contender::Cascade => cascade::cascade(&course, task.alpha, &plan.traffic, &mut score),
     }
     Ok(score.end())
 }
