@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Align, CliError, ReplayArgs, emit, table};
 use crate::replay::contender::{self, Contender};
+use crate::replay::plots;
 use crate::replay::summary::Row;
 use crate::replay::{Plan, Reading, Results, Shape, Swap, Trace, Traffic, read, replay as play};
 use crate::router::Policy;
@@ -154,7 +155,11 @@ fn write(out: &Path, results: &Results) -> Result<(), CliError> {
     let csv = results
         .csv()
         .map_err(|e| CliError::Failed(format!("replay.csv cannot be made ({e})")))?;
-    put("replay.csv", &csv)
+    put("replay.csv", &csv)?;
+    for (name, svg) in plots::draw(results).map_err(|e| CliError::Failed(e.to_string()))? {
+        put(&name, svg.as_bytes())?;
+    }
+    Ok(())
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> CliError {

@@ -6,7 +6,7 @@
 //!
 //! From outside in: [`plan`] (what is played), [`trace`] with [`mod@read`] (what is recorded), [`course`] (in which
 //! order), [`contender`] (who plays), [`play`] (through the router), [`clairvoyant`] with [`mixture`] and [`offline`] (references that
-//! know), [`cascade`] (one that asks twice), [`score`] and [`summary`] (what it came to), [`results`] (how it is written down).
+//! know), [`cascade`] (one that asks twice), [`score`] and [`summary`] (what it came to), [`results`] and [`plots`] (how it is written down).
 
 pub mod cascade;
 pub mod clairvoyant;
@@ -16,6 +16,7 @@ pub mod mixture;
 pub mod offline;
 pub mod plan;
 pub mod play;
+pub mod plots;
 pub mod read;
 pub mod results;
 pub mod score;
