@@ -30,3 +30,6 @@ pub use play::Traffic;
 pub use read::{Reading, TraceError, read};
 pub use results::Results;
 pub use trace::Trace;
+
+#[cfg(test)]
+mod tests;
