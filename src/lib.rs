@@ -25,8 +25,11 @@ pub mod store;
 /// MESS+: features, predictor, cost model, virtual queue, exploration, policies.
 pub mod router;
 
+/// Recorded traces through the router: policies against references, tables and plots.
+pub mod replay;
+
 /// The HTTP door: OpenAI wire types, SSE, auth, limits, metrics.
 pub mod server;
 
-/// One file a verb: serve, run, check, load.
+/// One file a verb: serve, run, check, load, replay.
 pub mod cli;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::replay::Alphas;
+
 /// `messplus serve`
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -118,6 +120,88 @@ pub struct LoadArgs {
     pub json: bool,
 }
 
+/// `messplus replay`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+A trace is CSV, one row a request: benchmark_name, input_text and for each model X label_X (0 to 1, empty: unknown) and
+energy_consumption_X (joules). Read if there: category, prompt_tokens, output_tokens_X, confidence_X. Models are put in
+rising mean joules. `GET /v1/requests?format=csv` of a server gives its own log in these columns.
+
+Policies: paper, mess-plus, mess-plus-no-context, random, fixed:MODEL, educated, static-mix, static-mix-category,
+oracle. Each single model, random, educated, static-mix, oracle and paper are always there unless --only is given.
+
+Without --alpha a benchmark's promise is halfway between the share of satisfied answers of its cheapest model and that
+of its best one, in whole percent.
+
+Examples:
+  messplus replay --trace captures/ --out replayed
+  messplus replay --trace captures/ --policy mess-plus --alpha boolq=0.8,logiqa=0.4 --seeds 40 --out replayed
+  messplus replay --trace log.csv --alpha 0.7,0.75,0.8 --feedback-delay 128 --feedback-share 0.5 --out replayed
+  messplus replay --trace captures/ --mixed --swap-at 3000:small,medium --out replayed")]
+pub struct ReplayArgs {
+    /// Trace files, or folders of them
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    pub trace: Vec<PathBuf>,
+    /// Policies to play; without it, all
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub policy: Vec<String>,
+    /// Play what --policy names and no reference beside it
+    #[arg(long, requires = "policy")]
+    pub only: bool,
+    /// The promised share of satisfied answers, of all benchmarks or by benchmark; several give several runs
+    #[arg(long, value_name = "X or BENCHMARK=X")]
+    pub alpha: Option<Alphas>,
+    /// Runs of each policy, each with another order of requests
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least_one)]
+    pub seeds: usize,
+    /// The first run's seed; the next ones count up from it
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub seed: u64,
+    /// Requests decided between an answer and its judgement
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub feedback_delay: usize,
+    /// Share of requests whose answers are judged at all
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = share)]
+    pub feedback_share: f64,
+    /// Requests in flight at a time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub concurrency: usize,
+    /// Only these models of the trace
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub models: Vec<String>,
+    /// What routers see of a request: nothing, or hashed words of its text
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Features::Ngrams)]
+    pub features: Features,
+    /// All benchmarks as one shuffled stream, called mixed
+    #[arg(long, conflicts_with = "chain")]
+    pub mixed: bool,
+    /// The benchmarks one after another as recorded, unshuffled, called chain
+    #[arg(long)]
+    pub chain: bool,
+    /// At most so many requests of each stream
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub limit: Option<usize>,
+    /// From request N on two models have exchanged their qualities; without names, the two cheapest
+    #[arg(long, value_name = "N[:A,B]")]
+    pub swap_at: Option<String>,
+    /// From request N on X is promised; may be given several times
+    #[arg(long, value_name = "N:X")]
+    pub alpha_at: Vec<String>,
+    /// The folder for replay.json, replay.csv and the plots
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What routers see of a recorded request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Features {
+    None,
+    Ngrams,
+}
+
 /// Who judges the answers of a load run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FeedbackBy {
@@ -137,6 +221,13 @@ fn rate(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|r| (1e-3..=1e6).contains(r))
         .ok_or("write a number from 0.001 to 1000000".into())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|s| (0.0..=1.0).contains(s))
+        .ok_or("write a share from 0 to 1".into())
 }
 
 fn temperature(text: &str) -> Result<f32, String> {

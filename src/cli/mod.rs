@@ -5,6 +5,7 @@ mod args;
 mod check;
 mod house;
 mod load;
+mod replay;
 mod run;
 mod serve;
 mod table;
@@ -14,7 +15,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{ConfigError, Model, Zoo};
 use crate::hub::{self, HubError, Located};
 
-pub use args::{CheckArgs, FeedbackBy, LoadArgs, RunArgs, ServeArgs};
+pub use args::{CheckArgs, Features, FeedbackBy, LoadArgs, ReplayArgs, RunArgs, ServeArgs};
 pub use check::{DeviceNeed, Place, Plan, meter_settings};
 pub use table::{Align, emit, table};
 
@@ -24,6 +25,7 @@ Examples:
   messplus check --zoo zoo.toml        is the file right, and does it fit?
   messplus run 'What is 17 + 25?'      one answer, and what it cost
   messplus load --requests 500         drive a running server with the demo questions
+  messplus replay --trace a.csv --out r  recorded requests through the router, beside what it should beat
 
 RUST_LOG says what is logged to standard error, say RUST_LOG=messplus=debug.";
 
@@ -46,6 +48,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Drive a running server with the demo questions and measure it
     Load(LoadArgs),
+    /// Replay recorded requests through the router and compare policies
+    Replay(ReplayArgs),
 }
 
 /// Why a verb ended badly.
@@ -87,6 +91,7 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Run(args) => run::run(args).await,
         Command::Check(args) => check::check(args),
         Command::Load(args) => load::load(args).await,
+        Command::Replay(args) => replay::replay(&args),
     }
 }
 
@@ -109,7 +114,7 @@ pub fn usage_sentence(error: &clap::Error) -> String {
     let first = parts.next().unwrap_or_default();
     let problem = first
         .strip_prefix("error: ")
-        .unwrap_or("a verb is missing: serve, run, check or load");
+        .unwrap_or("a verb is missing: serve, run, check, load or replay");
     let tip = parts
         .find_map(|part| part.strip_prefix("tip: ").map(|tip| format!("; {tip}")))
         .unwrap_or_default();

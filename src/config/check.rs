@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::error::plain_io;
 use super::source::choose;
-use super::{IdlePolicy, MeterKind, Policy, Refusal};
+use super::{BASELINES, IdlePolicy, MeterKind, Policy, Refusal};
 
 /// An address to listen on: `HOST:PORT` with a number or `localhost` as host, since a name that is looked up may
 /// mean another machine tomorrow.
@@ -110,15 +110,13 @@ pub(super) fn idle(text: &str) -> Result<IdlePolicy, Refusal> {
 
 /// A policy; `fixed:NAME` must name one of `models`.
 pub(super) fn policy(text: &str, models: &[&str]) -> Result<Policy, Refusal> {
+    if let Some(name) = BASELINES.iter().find(|name| **name == text) {
+        return Ok(Policy::Baseline(name));
+    }
     match text {
         "mess-plus" => Ok(Policy::MessPlus),
         "paper" => Ok(Policy::Paper),
         "random" => Ok(Policy::Random),
-        // Refused rather than replaced: another policy would keep another promise.
-        "bandit" => Err(Refusal::new(
-            "is \"bandit\", which this version does not have yet",
-            "it may be mess-plus, paper, fixed:NAME or random",
-        )),
         _ => match text.strip_prefix("fixed:") {
             Some(name) if models.contains(&name) => Ok(Policy::Fixed(name.into())),
             Some(name) => Err(Refusal::new(
@@ -127,7 +125,10 @@ pub(super) fn policy(text: &str, models: &[&str]) -> Result<Policy, Refusal> {
             )),
             None => Err(Refusal::new(
                 format!("is {text:?}"),
-                "it may be mess-plus, paper, fixed:NAME or random",
+                format!(
+                    "it may be mess-plus, paper, fixed:NAME, random, {}",
+                    BASELINES.join(", ")
+                ),
             )),
         },
     }

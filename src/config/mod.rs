@@ -180,7 +180,12 @@ pub enum Policy {
     /// Always this model, which is in the zoo.
     Fixed(String),
     Random,
+    /// One of [`BASELINES`].
+    Baseline(&'static str),
 }
+
+/// Simpler policies to compare with: `bandit` is `thompson`.
+pub const BASELINES: [&str; 5] = ["bandit", "epsilon-greedy", "thompson", "ucb", "threshold"];
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -189,6 +194,7 @@ impl fmt::Display for Policy {
             Self::Paper => f.write_str("paper"),
             Self::Fixed(model) => write!(f, "fixed:{model}"),
             Self::Random => f.write_str("random"),
+            Self::Baseline(name) => f.write_str(name),
         }
     }
 }

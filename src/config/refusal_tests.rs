@@ -286,9 +286,9 @@ const REFUSED: &[(&str, usize, &[&str])] = &[
         &["`router.policy`", "mess-plus"],
     ),
     (
-        "{ONE}[router]\npolicy = \"bandit\"",
+        "{ONE}[router]\npolicy = \"bandits\"",
         5,
-        &["`router.policy`", "this version"],
+        &["`router.policy`", "bandit", "thompson"],
     ),
     ("{ONE}[router]\nseed = 1", 5, &["`router.seed`", "policy"]),
 ];

@@ -27,15 +27,26 @@ pub enum Policy {
     Fixed(ModelId),
     /// Every model is equally likely.
     Random,
+    /// Bandits under a Lagrangian (see [`super::policy::bandit`]): what simpler methods come to.
+    EpsilonGreedy,
+    Thompson,
+    Ucb,
+    /// The smallest or the largest model by a predictor's threshold (see [`super::policy::threshold`]).
+    Threshold,
 }
 
 impl Policy {
-    /// Reads the zoo file's `router.policy`: `mess-plus`, `paper`, `random` or `fixed:NAME`.
+    /// Reads the zoo file's `router.policy`: `mess-plus`, `paper`, `random`, `fixed:NAME`, `epsilon-greedy`,
+    /// `thompson` (or `bandit`), `ucb` or `threshold`.
     pub fn parse(text: &str, models: &[ModelInfo]) -> Result<Self, ConfigError> {
         match text {
             "mess-plus" => Ok(Self::MessPlus),
             "paper" => Ok(Self::Paper),
             "random" => Ok(Self::Random),
+            "epsilon-greedy" => Ok(Self::EpsilonGreedy),
+            "thompson" | "bandit" => Ok(Self::Thompson),
+            "ucb" => Ok(Self::Ucb),
+            "threshold" => Ok(Self::Threshold),
             _ => {
                 let name = text
                     .strip_prefix("fixed:")
@@ -54,6 +65,10 @@ impl Policy {
             Self::Paper => "paper",
             Self::Fixed(_) => "fixed",
             Self::Random => "random",
+            Self::EpsilonGreedy => "epsilon-greedy",
+            Self::Thompson => "thompson",
+            Self::Ucb => "ucb",
+            Self::Threshold => "threshold",
         }
     }
 }
@@ -207,7 +222,9 @@ impl Default for Knobs {
 /// Why a router cannot be built.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ConfigError {
-    #[error("the router knows no policy \"{0}\": write mess-plus, paper, random or fixed:NAME")]
+    #[error(
+        "the router knows no policy \"{0}\": write mess-plus, paper, random, fixed:NAME, bandit, epsilon-greedy, thompson, ucb or threshold"
+    )]
     UnknownPolicy(String),
     #[error("the zoo has no model \"{0}\": name one of its [[model]] tables")]
     UnknownModel(String),

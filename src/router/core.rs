@@ -91,13 +91,19 @@ impl Router {
     /// The decision that would be taken now. Changes nothing and gives the same answer until something is
     /// applied; `ask.sla` must be one of the configuration's.
     pub fn decide(&self, ask: &Ask) -> Decision {
-        let (sla, state) = (ask.sla.index(), &self.state);
-        let models = self.config.models.len();
         let features = if self.config.knobs.context {
             features::hashed(ask.text)
         } else {
             vec![]
         };
+        self.decide_prepared(ask, features)
+    }
+
+    /// [`Router::decide`] for a text whose [`features::hashed`] were taken before; `ask.text` is not looked at.
+    /// A replay decides about the same texts many times.
+    pub fn decide_prepared(&self, ask: &Ask, features: Vec<u16>) -> Decision {
+        let (sla, state) = (ask.sla.index(), &self.state);
+        let models = self.config.models.len();
         let prompt = |m: usize| {
             ask.prompt_tokens
                 .get(m)

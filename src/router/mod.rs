@@ -14,10 +14,11 @@
 //! [`posterior`], [`cluster`], [`logistic`], [`gate`], [`drift`] (quality), [`cost`] with [`length`] and [`accuracy`]
 //! (joules), [`queue`],
 //! [`price`], [`warm`], [`explore`] (parts of policies), [`memory`], [`report`], [`state`] (what is kept),
-//! [`draw`] and [`features`] (tools).
+//! [`draw`], `beta` and [`features`] (tools).
 
 pub mod accuracy;
 pub mod adapt;
+mod beta;
 pub mod cluster;
 pub mod config;
 mod core;

@@ -1,9 +1,11 @@
 //! Policies: one small file each. A policy reads the shared knowledge ([`World`]) and keeps what is its own.
 
+pub mod bandit;
 pub mod fixed;
 pub mod mess_plus;
 pub mod paper;
 pub mod random;
+pub mod threshold;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +39,24 @@ impl World<'_> {
         (0..self.order.len())
             .map(|m| self.learner.belief(sla, m, context).mean)
             .collect()
+    }
+
+    /// What single models reach, for policies that do not know better; feasible while α lies within two deviations
+    /// of the best one's rate.
+    pub fn by_single_models(&self, sla: usize) -> Standing {
+        let rates = (0..self.order.len()).map(|m| self.learner.rate(sla, m));
+        let (mut lowest, mut best) = (1.0f64, (0.0, 0.0));
+        for (rate, deviation) in rates {
+            lowest = lowest.min(rate);
+            if rate > best.0 {
+                best = (rate, deviation);
+            }
+        }
+        Standing {
+            reachable: Some((lowest, best.0)),
+            feasible: best.0 + 2.0 * best.1 >= self.config.slas[sla].alpha,
+            ..Standing::default()
+        }
     }
 }
 
@@ -112,16 +132,23 @@ pub enum PolicyState {
     Paper(paper::Paper),
     Fixed(fixed::Fixed),
     Random(random::Random),
+    Bandit(bandit::Bandit),
+    Threshold(threshold::Threshold),
 }
 
 impl PolicyState {
     pub fn new(config: &RouterConfig) -> Self {
         let (models, slas) = (config.models.len(), config.slas.len());
+        let bandit = |index| Self::Bandit(bandit::Bandit::new(index, models, slas));
         match config.policy {
             Policy::MessPlus => Self::MessPlus(mess_plus::MessPlus::new(models, slas)),
             Policy::Paper => Self::Paper(paper::Paper::new(models, slas)),
             Policy::Fixed(model) => Self::Fixed(fixed::Fixed { model }),
             Policy::Random => Self::Random(random::Random),
+            Policy::EpsilonGreedy => bandit(bandit::Index::EpsilonGreedy),
+            Policy::Thompson => bandit(bandit::Index::Thompson),
+            Policy::Ucb => bandit(bandit::Index::Ucb),
+            Policy::Threshold => Self::Threshold(threshold::Threshold::new(slas)),
         }
     }
 
@@ -132,6 +159,12 @@ impl PolicyState {
             (Self::Paper(policy), Policy::Paper) => policy.fits(models, slas),
             (Self::Fixed(policy), Policy::Fixed(model)) => policy.model == model,
             (Self::Random(_), Policy::Random) => true,
+            (Self::Bandit(policy), Policy::EpsilonGreedy) => {
+                policy.fits(bandit::Index::EpsilonGreedy, models, slas)
+            }
+            (Self::Bandit(policy), Policy::Thompson) => policy.fits(bandit::Index::Thompson, models, slas),
+            (Self::Bandit(policy), Policy::Ucb) => policy.fits(bandit::Index::Ucb, models, slas),
+            (Self::Threshold(policy), Policy::Threshold) => policy.fits(slas),
             _ => false,
         }
     }
@@ -142,6 +175,8 @@ impl PolicyState {
             Self::Paper(policy) => policy,
             Self::Fixed(policy) => policy,
             Self::Random(policy) => policy,
+            Self::Bandit(policy) => policy,
+            Self::Threshold(policy) => policy,
         }
     }
 
@@ -151,6 +186,8 @@ impl PolicyState {
             Self::Paper(policy) => policy,
             Self::Fixed(policy) => policy,
             Self::Random(policy) => policy,
+            Self::Bandit(policy) => policy,
+            Self::Threshold(policy) => policy,
         }
     }
 }

@@ -9,8 +9,9 @@
 //!
 //! Where the paper leaves a choice: E_m is the running mean of measured joules (as in the authors' server),
 //! ties go to the smallest model, a request without feedback skips the queue update only, late feedback steps
-//! the queue when it comes. The predictor is a linear one on hashed n-grams in place of ModernBERT; another
-//! one would take the place of [`Plain`] here.
+//! the queue when it comes. The predictor is a linear one on hashed n-grams in place of ModernBERT; where the
+//! router may not see texts, it is what minimises the paper's objective without any: each model's mean over the
+//! explored answers.
 //!
 //! Theorem 1 of the paper: E(Q_t) ≤ max{αψ, VΔE/β} + √t, once after ψ steps the predictor finds a model that
 //! satisfies with probability above α whenever Q is large enough.
@@ -25,6 +26,10 @@ use crate::router::logistic::Plain;
 use crate::router::queue::PaperQueue;
 use crate::units::ModelId;
 
+/// The paper's momentum. A step is taken at once in its whole length, rate/(1 − momentum), which is what momentum
+/// makes of a gradient in the end: a linear predictor of few samples has nothing to average.
+const MOMENTUM: f64 = 0.9;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Level {
     decided: u64,
@@ -35,6 +40,8 @@ struct Level {
 pub struct Paper {
     levels: Vec<Level>,
     heads: Vec<Plain>,
+    /// Explored answers and the satisfied ones among them, per model.
+    seen: Vec<(f64, f64)>,
 }
 
 impl Paper {
@@ -42,11 +49,12 @@ impl Paper {
         Self {
             levels: vec![Level::default(); slas],
             heads: vec![Plain::default(); models],
+            seen: vec![(0.0, 0.0); models],
         }
     }
 
     pub fn fits(&self, models: usize, slas: usize) -> bool {
-        self.levels.len() == slas && self.heads.len() == models
+        self.levels.len() == slas && self.heads.len() == models && self.seen.len() == models
     }
 
     fn explore_rate(&self, world: &World, sla: usize) -> f64 {
@@ -62,11 +70,18 @@ impl Paper {
 impl Rules for Paper {
     fn choose(&self, world: &World, sight: &Sight, draw: &mut Draw) -> Choice {
         let queue = self.levels[sight.sla].queue.0;
-        let satisfaction: Vec<_> = self
-            .heads
-            .iter()
-            .map(|h| h.predict(&sight.context.features))
-            .collect();
+        let satisfaction: Vec<_> = if world.config.knobs.context {
+            self.heads
+                .iter()
+                .map(|h| h.predict(&sight.context.features))
+                .collect()
+        } else {
+            // Laplace's rule: a half before anything is seen, as the untrained predictor says.
+            self.seen
+                .iter()
+                .map(|(all, good)| (good + 1.0) / (all + 2.0))
+                .collect()
+        };
         let chance = self.explore_rate(world, sight.sla);
         let explored = draw.uniform() < chance;
         let model = if explored {
@@ -116,7 +131,10 @@ impl Rules for Paper {
             ..
         } = *verdict;
         if decision.explored {
-            let rate = world.config.knobs.paper_rate;
+            let rate = world.config.knobs.paper_rate / (1.0 - MOMENTUM);
+            let (all, good) = &mut self.seen[model.index()];
+            *all += 1.0;
+            *good += satisfied;
             self.heads[model.index()].learn(&decision.context.features, satisfied, rate);
         }
         if model == decision.model && !verdict.withdrawn {
@@ -131,26 +149,16 @@ impl Rules for Paper {
     }
 
     fn standing(&self, world: &World, sla: usize) -> Standing {
-        let rates: Vec<_> = (0..world.order.len())
-            .map(|m| world.learner.rate(sla, m))
-            .collect();
-        let lowest = rates.iter().map(|r| r.0).fold(1.0, f64::min);
-        let best = rates
-            .iter()
-            .copied()
-            .fold((0.0, 0.0), |best, r| if r.0 > best.0 { r } else { best });
         Standing {
             queue: self.levels[sla].queue.0,
             v: world.config.knobs.paper_v,
-            price: 0.0,
             explore_rate: self.explore_rate(world, sla),
-            reachable: Some((lowest, best.0)),
-            feasible: best.0 + 2.0 * best.1 >= world.config.slas[sla].alpha,
-            warming: false,
+            ..world.by_single_models(sla)
         }
     }
 
     fn remap(&mut self, map: &Remap, restart: &[bool]) {
+        self.seen = map.models(&self.seen, |_| (0.0, 0.0));
         self.heads = map.models(&self.heads, |_| Plain::default());
         self.levels = map.slas(&self.levels, |_| Level::default());
         for (level, restart) in self.levels.iter_mut().zip(restart) {
