@@ -114,6 +114,7 @@ pub fn play(
                     model,
                     prompt_tokens: course.request(done).prompt_tokens,
                     output_tokens: if counts_tokens { answer.output_tokens } else { 1 },
+                    cached_tokens: 0,
                     joules: Joules(answer.joules),
                     exploration: model != decision.model,
                 });
