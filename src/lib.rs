@@ -4,6 +4,12 @@
 /// The words every room shares: units of measure and identities.
 pub mod units;
 
+/// Repeated measurements drawn together.
+pub mod statistics;
+
+/// What all plots share: sheets, labels, legends.
+mod paint;
+
 /// The zoo file: types, validation with line numbers.
 pub mod config;
 
@@ -25,11 +31,14 @@ pub mod store;
 /// MESS+: features, predictor, cost model, virtual queue, exploration, policies.
 pub mod router;
 
+/// Profiling runs: joules by model, batch and length, their plots and report.
+pub mod profile;
+
 /// Recorded traces through the router: policies against references, tables and plots.
 pub mod replay;
 
 /// The HTTP door: OpenAI wire types, SSE, auth, limits, metrics.
 pub mod server;
 
-/// One file a verb: serve, run, check, load, replay.
+/// One file a verb: serve, run, check, profile, load, replay.
 pub mod cli;

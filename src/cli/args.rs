@@ -120,6 +120,54 @@ pub struct LoadArgs {
     pub json: bool,
 }
 
+/// `messplus profile`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Measures every model of the zoo at every batch size, prompt and answer length: joules of a request, of a prompt token
+and of a generated token, watts, tokens per second and latency, each as mean and 95 % interval. A setting is repeated
+until the interval of its joules is within 5 % of the mean, or --repeat times. The folder then holds profile.csv,
+profile.json, SVG plots and report.html, which needs no network.
+
+Interrupted, it keeps what it has: the same command goes on from there.
+
+Examples:
+  messplus profile --out profiled
+  messplus profile --zoo zoo.toml --batch 1,8,64 --prompt-tokens 128,1024 --output-tokens 128 --out profiled
+  messplus profile --model demo-large --batch 1,2,4,8,16,32 --out batches
+  messplus profile --out after --baseline before")]
+pub struct ProfileArgs {
+    /// The zoo file; without it the demo zoo built into the binary is measured
+    #[arg(long, value_name = "FILE")]
+    pub zoo: Option<PathBuf>,
+    /// Only these models
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub model: Vec<String>,
+    /// Requests sent at the same moment
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,4,16", value_parser = at_least_one)]
+    pub batch: Vec<usize>,
+    /// Tokens of a prompt
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "32,128", value_parser = at_least_one)]
+    pub prompt_tokens: Vec<usize>,
+    /// Tokens of an answer
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "32", value_parser = at_least_one)]
+    pub output_tokens: Vec<usize>,
+    /// Repeats of a setting at most; at least 3 are made
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(3..))]
+    pub repeat: u32,
+    /// A folder of an earlier run to compare with
+    #[arg(long, value_name = "DIR")]
+    pub baseline: Option<PathBuf>,
+    /// Start over, whatever the folder holds
+    #[arg(long)]
+    pub fresh: bool,
+    /// Where the results go
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `messplus replay`
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\

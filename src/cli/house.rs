@@ -22,17 +22,7 @@ pub async fn open(zoo: &Zoo, plan: &Plan, data_dir: &Path) -> Result<Desk, CliEr
     let failed = |error: &dyn std::fmt::Display| CliError::Failed(error.to_string());
     let (store, recovered) = Store::open(data_dir).map_err(|e| failed(&e))?;
     let clock = Clock::start();
-    let lanes: Vec<LaneDevice> = lane_devices(&specs)
-        .into_iter()
-        .map(|(device, compute, name)| LaneDevice {
-            device,
-            name,
-            cuda_ordinal: match compute {
-                Compute::Cpu => None,
-                Compute::Cuda(ordinal) => Some(ordinal),
-            },
-        })
-        .collect();
+    let lanes = lanes(&specs);
     let names: Vec<String> = zoo.models.iter().map(|m| m.name.clone()).collect();
     let settings = MeterSettings {
         models: names.clone(),
@@ -82,7 +72,21 @@ pub async fn open(zoo: &Zoo, plan: &Plan, data_dir: &Path) -> Result<Desk, CliEr
     Desk::start(setup).await.map_err(|e| failed(&e))
 }
 
-fn specs(zoo: &Zoo, plan: &Plan) -> Result<Vec<HostSpec>, CliError> {
+/// The devices of `specs`, as meters know them.
+pub fn lanes(specs: &[HostSpec]) -> Vec<LaneDevice> {
+    let lane = |(device, compute, name)| LaneDevice {
+        device,
+        name,
+        cuda_ordinal: match compute {
+            Compute::Cpu => None,
+            Compute::Cuda(ordinal) => Some(ordinal),
+        },
+    };
+    lane_devices(specs).into_iter().map(lane).collect()
+}
+
+/// What the engine is told of each model of the zoo.
+pub fn specs(zoo: &Zoo, plan: &Plan) -> Result<Vec<HostSpec>, CliError> {
     let spec = |(model, place): (&crate::config::Model, &super::Place)| {
         Ok(HostSpec {
             name: model.name.clone(),

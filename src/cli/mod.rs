@@ -5,17 +5,19 @@ mod args;
 mod check;
 mod house;
 mod load;
+mod profile;
 mod replay;
 mod run;
 mod serve;
 mod table;
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{ConfigError, Model, Zoo};
 use crate::hub::{self, HubError, Located};
 
-pub use args::{CheckArgs, Features, FeedbackBy, LoadArgs, ReplayArgs, RunArgs, ServeArgs};
+pub use args::{CheckArgs, Features, FeedbackBy, LoadArgs, ProfileArgs, ReplayArgs, RunArgs, ServeArgs};
 pub use check::{DeviceNeed, Place, Plan, meter_settings};
 pub use table::{Align, emit, table};
 
@@ -25,6 +27,7 @@ Examples:
   messplus check --zoo zoo.toml        is the file right, and does it fit?
   messplus run 'What is 17 + 25?'      one answer, and what it cost
   messplus load --requests 500         drive a running server with the demo questions
+  messplus profile --out profiled      joules, watts and speed of every model, with plots and a report
   messplus replay --trace a.csv --out r  recorded requests through the router, beside what it should beat
 
 RUST_LOG says what is logged to standard error, say RUST_LOG=messplus=debug.";
@@ -48,6 +51,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Drive a running server with the demo questions and measure it
     Load(LoadArgs),
+    /// Measure the energy of every model by batch size and length, with plots and a report
+    Profile(ProfileArgs),
     /// Replay recorded requests through the router and compare policies
     Replay(ReplayArgs),
 }
@@ -91,6 +96,7 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Run(args) => run::run(args).await,
         Command::Check(args) => check::check(args),
         Command::Load(args) => load::load(args).await,
+        Command::Profile(args) => profile::profile(args).await,
         Command::Replay(args) => replay::replay(&args),
     }
 }
@@ -105,6 +111,20 @@ pub fn locate(zoo: &Zoo, model: &Model) -> Result<Located, CliError> {
     })
 }
 
+/// Resolves at the first Ctrl-C or SIGTERM.
+fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| CliError::Failed(format!("signals cannot be listened for: {error}")))
+    };
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
 /// What the parser of the command line found wrong, as one sentence.
 pub fn usage_sentence(error: &clap::Error) -> String {
     let text = error.render().to_string();
@@ -114,7 +134,7 @@ pub fn usage_sentence(error: &clap::Error) -> String {
     let first = parts.next().unwrap_or_default();
     let problem = first
         .strip_prefix("error: ")
-        .unwrap_or("a verb is missing: serve, run, check, load or replay");
+        .unwrap_or("a verb is missing: serve, run, check, profile, load or replay");
     let tip = parts
         .find_map(|part| part.strip_prefix("tip: ").map(|tip| format!("; {tip}")))
         .unwrap_or_default();
@@ -148,6 +168,9 @@ mod tests {
             ("messplus serve extra", "unexpected argument 'extra'"),
             ("messplus load --requests many", "invalid value 'many'"),
             ("messplus load --requests 0", "0"),
+            ("messplus profile", "--out"),
+            ("messplus profile --out x --repeat 2", "--repeat"),
+            ("messplus profile --out x --batch 0", "--batch"),
             ("messplus load --rate nan", "--rate"),
             ("messplus load --rate 0", "--rate"),
             ("messplus load --feedback-by nobody", "nobody"),

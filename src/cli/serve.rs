@@ -1,9 +1,8 @@
 //! `messplus serve`: load the zoo, answer over HTTP until told to stop.
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Align, CliError, Plan, ServeArgs, emit, house, table};
+use super::{Align, CliError, Plan, ServeArgs, emit, house, stop_signal, table};
 use crate::config::{Zoo, bytes_text};
 use crate::server::{self, AppState, Desk, Keys};
 
@@ -41,20 +40,6 @@ pub async fn serve(args: ServeArgs) -> Result<(), CliError> {
         Ok(Err(error)) => Err(CliError::Failed(format!("serving on {address} ended: {error}"))),
         Err(error) => Err(CliError::Failed(format!("the server's task ended: {error}"))),
     }
-}
-
-/// Resolves at the first Ctrl-C or SIGTERM.
-fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
-    let listen = |kind| {
-        signal(kind).map_err(|error| CliError::Failed(format!("signals cannot be listened for: {error}")))
-    };
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 async fn announce(zoo: &Zoo, desk: &Desk) {

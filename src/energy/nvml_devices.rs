@@ -80,9 +80,9 @@ fn by_number(ordinal: usize, index: usize, cuda: &Cuda, boards: &[Board]) -> Res
 }
 
 fn by_uuid(entry: &str, boards: &[Board]) -> Result<u32, String> {
-    if entry.starts_with("MIG-") {
+    if let Some(slice) = entry.strip_prefix("MIG-") {
         // Before driver 470 a slice was named by its board: MIG-GPU-<uuid>/<instance>/<instance>.
-        let board = entry["MIG-".len()..].split('/').next().unwrap_or_default();
+        let board = slice.split('/').next().unwrap_or_default();
         let has = |b: &Board| b.slices.iter().any(|s| s == entry) || b.uuid.as_deref() == Some(board);
         let found = boards.iter().position(has);
         return found

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alarms::AlarmKind;
 use super::meter_check::MeterCheck;
-use crate::units::{DeviceId, Joules, Microjoules, Watts};
+use crate::units::{DeviceId, Joules, Microjoules, Moment, Watts};
 
 /// Where a device's counter comes from. Ordered from the surest to the least sure, so that the `max` of two sources
 /// is the honest label of their sum.
@@ -72,6 +72,8 @@ pub struct DeviceEnergy {
     pub source: Source,
     /// What the meter counted, over all processes that kept these totals.
     pub measured: Microjoules,
+    /// The moment up to which the meter's readings are in the accounts.
+    pub as_of: Moment,
     pub request: Microjoules,
     pub exploration: Microjoules,
     pub router: Microjoules,

@@ -360,6 +360,7 @@ impl RunLoop {
             meter: station.meter.describe(),
             source: totals.source,
             measured: totals.measured,
+            as_of: book.settled_until(),
             request: totals.request,
             exploration: totals.exploration,
             router: totals.router,

@@ -76,6 +76,13 @@ pub struct ModelFacts {
     pub batched: bool,
 }
 
+impl ModelFacts {
+    /// Bytes that the keys and values of one sequence of `tokens` take, in whole pages.
+    pub fn kv_bytes_per_sequence(&self, tokens: usize) -> u64 {
+        (tokens.div_ceil(PAGE_TOKENS) * PAGE_TOKENS) as u64 * self.kv_bytes_per_token
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("model '{name}': {source}")]

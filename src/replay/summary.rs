@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::score::{Point, Run};
+use crate::statistics::Spread;
 
 /// One policy on one stream under one promise, over all seeds; or the mean of such rows over streams.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,57 +26,6 @@ pub struct Row {
     pub queue_most: f64,
     /// Share of runs that recovered after a change, and the mean of the requests they took; None without a change.
     pub recovered: Option<(f64, f64)>,
-}
-
-/// Mean, standard deviation and half of the 95 % interval of the mean, over seeds.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Spread {
-    pub mean: f64,
-    pub sd: f64,
-    pub ci95: f64,
-}
-
-impl Spread {
-    pub fn of(values: &[f64]) -> Self {
-        let count = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / count.max(1.0);
-        if values.len() < 2 {
-            return Self {
-                mean,
-                sd: 0.0,
-                ci95: 0.0,
-            };
-        }
-        // The same requests in another order add up to the same but for rounding.
-        if values.iter().all(|v| (v - mean).abs() <= 1e-9 * mean.abs()) {
-            return Self {
-                mean,
-                sd: 0.0,
-                ci95: 0.0,
-            };
-        }
-        let sd = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (count - 1.0)).sqrt();
-        Self {
-            mean,
-            sd,
-            ci95: student(values.len() - 1) * sd / count.sqrt(),
-        }
-    }
-}
-
-/// The 97.5 % quantile of Student's t.
-fn student(freedom: usize) -> f64 {
-    const EXACT: [f64; 9] = [
-        12.706_205, 4.302_653, 3.182_446, 2.776_445, 2.570_582, 2.446_912, 2.364_624, 2.306_004, 2.262_157,
-    ];
-    if let Some(exact) = EXACT.get(freedom - 1) {
-        return *exact;
-    }
-    // Cornish and Fisher's expansion about the normal quantile; right to 3 digits from here on.
-    let (z, n) = (1.959_964_f64, freedom as f64);
-    z + (z.powi(3) + z) / (4.0 * n)
-        + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * n * n)
-        + (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / (384.0 * n.powi(3))
 }
 
 const MEGA: f64 = 1e-6;
@@ -204,32 +154,5 @@ impl Band {
             band.high.push(quantile(0.9));
         }
         band
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Quantiles from tables of the t distribution.
-    #[test]
-    fn intervals_are_students() {
-        for (freedom, table) in [
-            (1, 12.706),
-            (2, 4.303),
-            (5, 2.571),
-            (9, 2.262),
-            (30, 2.042),
-            (1000, 1.962),
-        ] {
-            assert!(
-                (student(freedom) - table).abs() < 2e-3,
-                "{freedom}: {}",
-                student(freedom)
-            );
-        }
-        let spread = Spread::of(&[1.0, 2.0, 3.0]);
-        assert_eq!((spread.mean, spread.sd), (2.0, 1.0));
-        assert!((spread.ci95 - 4.302_653 / 3f64.sqrt()).abs() < 1e-9);
     }
 }

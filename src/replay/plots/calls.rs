@@ -3,8 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::PlotError;
-use super::paint::{self, Sign, TEXT};
+use crate::paint::{self, PlotError, Sign, TEXT};
 use crate::replay::summary::Row;
 
 const BAR: i32 = 22;

@@ -2,8 +2,8 @@
 
 use plotters::prelude::*;
 
-use super::PlotError;
-use super::paint::{self, FAINT, FONT, Sign, TEXT, colour, rank};
+use super::colours::{colour, rank};
+use crate::paint::{self, FAINT, FONT, PlotError, Sign, TEXT};
 use crate::replay::summary::Row;
 
 /// `ranks`: per promise the rows of all policies, in the same order.

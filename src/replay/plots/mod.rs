@@ -1,23 +1,13 @@
 //! Results as SVG: satisfaction and queue over time, cost against promise, who answered.
 
 mod calls;
+mod colours;
 mod cost;
 mod over_time;
-mod paint;
 
 use super::results::{Results, Section};
 use super::summary::Row;
-
-/// Why a plot could not be drawn.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("a plot cannot be drawn ({0})")]
-pub struct PlotError(String);
-
-impl<E: std::error::Error + Send + Sync> From<plotters::drawing::DrawingAreaErrorKind<E>> for PlotError {
-    fn from(error: plotters::drawing::DrawingAreaErrorKind<E>) -> Self {
-        Self(error.to_string())
-    }
-}
+use crate::paint::PlotError;
 
 /// All plots of a result: file names and SVG texts.
 pub fn draw(results: &Results) -> Result<Vec<(String, String)>, PlotError> {

@@ -3,8 +3,8 @@
 
 use plotters::prelude::*;
 
-use super::PlotError;
-use super::paint::{self, FAINT, FONT, Sign, TEXT, colour, rank};
+use super::colours::{colour, rank};
+use crate::paint::{self, FAINT, FONT, PlotError, Sign, TEXT};
 use crate::replay::results::Section;
 use crate::replay::score::Run;
 use crate::replay::summary::Band;

@@ -1,10 +1,19 @@
-//! What the plots share: colours, sizes, legends.
+//! What all plots share: sheets, sizes, labels, legends. A leaf: it knows no other module.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::PlotError;
+/// Why a plot could not be drawn.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("a plot cannot be drawn ({0})")]
+pub struct PlotError(String);
+
+impl<E: std::error::Error + Send + Sync> From<plotters::drawing::DrawingAreaErrorKind<E>> for PlotError {
+    fn from(error: plotters::drawing::DrawingAreaErrorKind<E>) -> Self {
+        Self(error.to_string())
+    }
+}
 
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -14,39 +23,16 @@ pub const FONT: &str = "sans-serif";
 pub const TEXT: u32 = 14;
 pub const FAINT: RGBColor = RGBColor(225, 225, 225);
 
-/// Colours of Okabe and Ito, told apart by colour-blind eyes too, for policies that learn; greys for references.
-const COLOURS: [(&str, RGBColor); 14] = [
-    ("mess-plus", RGBColor(213, 94, 0)),
-    ("paper", RGBColor(0, 114, 178)),
-    ("mess-plus-no-context", RGBColor(230, 159, 0)),
-    ("thompson", RGBColor(0, 158, 115)),
-    ("ucb", RGBColor(86, 180, 233)),
-    ("epsilon-greedy", RGBColor(204, 121, 167)),
-    ("threshold", RGBColor(160, 140, 0)),
-    ("cascade", RGBColor(120, 60, 20)),
-    ("static-mix", RGBColor(70, 70, 70)),
-    ("static-mix-category", RGBColor(120, 120, 120)),
-    ("logistic", RGBColor(150, 150, 150)),
-    ("oracle", RGBColor(0, 0, 0)),
-    ("educated", RGBColor(175, 175, 175)),
-    ("random", RGBColor(200, 200, 200)),
+/// Colours of Okabe and Ito, told apart by colour-blind eyes too.
+pub const OKABE_ITO: [RGBColor; 7] = [
+    RGBColor(213, 94, 0),
+    RGBColor(0, 114, 178),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(86, 180, 233),
+    RGBColor(204, 121, 167),
+    RGBColor(70, 70, 70),
 ];
-
-/// A policy's colour, the same in every plot.
-pub fn colour(policy: &str) -> RGBColor {
-    COLOURS
-        .iter()
-        .find(|(name, _)| *name == policy)
-        .map_or(RGBColor(60, 60, 60), |(_, colour)| *colour)
-}
-
-/// Policies in the order in which lines are drawn over one another; later in the list is less in front.
-pub fn rank(policy: &str) -> usize {
-    COLOURS
-        .iter()
-        .position(|(name, _)| *name == policy)
-        .unwrap_or(COLOURS.len())
-}
 
 /// Viridis at equal steps.
 const VIRIDIS: [[f64; 3]; 5] = [
