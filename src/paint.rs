@@ -25,12 +25,12 @@ pub const FAINT: RGBColor = RGBColor(225, 225, 225);
 
 /// Colours of Okabe and Ito, told apart by colour-blind eyes too.
 pub const OKABE_ITO: [RGBColor; 7] = [
-    RGBColor(213, 94, 0),
     RGBColor(0, 114, 178),
-    RGBColor(230, 159, 0),
+    RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
-    RGBColor(86, 180, 233),
     RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
     RGBColor(70, 70, 70),
 ];
 

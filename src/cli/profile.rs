@@ -42,7 +42,10 @@ pub async fn profile(args: ProfileArgs) -> Result<(), CliError> {
         eprintln!("profile: stopping after the present repeat");
     });
 
-    let settings = meter_settings(&zoo.energy);
+    let settings = MeterSettings {
+        models: zoo.models.iter().map(|m| m.name.clone()).collect(),
+        ..meter_settings(&zoo.energy)
+    };
     let bench = open(&zoo, &plan, &settings).await?;
     let devices = tested(&bench).await?;
     let meter = meter_of(&devices);
@@ -375,11 +378,13 @@ impl Live {
         let so_far = progress
             .so_far
             .map(|(joules, half)| format!(", {:.4} J ± {:.1} %", joules.0, 100.0 * half));
+        let repeats = match progress.repeats {
+            0 => format!("up to {} repeats", progress.most_repeats),
+            n => format!("repeat {n} of up to {}", progress.most_repeats),
+        };
         let line = format!(
-            "{}: {} of at most {}{}{}",
+            "{}: {repeats}{}{}",
             progress.cell,
-            progress.repeats,
-            progress.most_repeats,
             so_far.unwrap_or_default(),
             left.unwrap_or_default()
         );

@@ -51,6 +51,8 @@ pub struct Sample {
 /// A repeat with what the plots need of it.
 pub struct Repeat {
     pub sample: Sample,
+    /// From sending the first request to the last token, without the wait for the meter.
+    pub lasted: Duration,
     pub steps: StepCount,
 }
 
@@ -123,6 +125,7 @@ impl Bench {
         let round = Round { outcomes, energies };
         Ok(Repeat {
             sample: round.sample(&steps, seconds, &before, &after),
+            lasted: Duration::from_secs_f64(seconds),
             steps,
         })
     }

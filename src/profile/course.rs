@@ -133,9 +133,7 @@ impl Course<'_> {
         let mut round = Duration::ZERO;
         for warm_up in 0..2 {
             self.go_on()?;
-            let asked = std::time::Instant::now();
-            self.bench.repeat(cell, facts, 1, warm_up).await?;
-            round = asked.elapsed();
+            round = self.bench.repeat(cell, facts, 1, warm_up).await?.lasted;
         }
         let device = self.bench.device(facts.device, &facts.device_name).await?;
         let rounds = self.bench.rounds(round, &device);

@@ -124,7 +124,7 @@ async fn a_user_who_is_not_trusted_is_heard_but_not_learnt_from_and_the_past_can
     let (status, fault) = server.post("/v1/router/reset", &json!({"sla": "gold"})).await;
     assert_eq!(
         (status, &fault["error"]["param"]),
-        (404, &json!("sla")),
+        (400, &json!("sla")),
         "{fault}"
     );
     assert!(server.interrupt());

@@ -15,6 +15,7 @@ mod labels;
 mod logits;
 mod meter_overhead;
 mod nvml;
+mod profile;
 mod restart;
 mod server;
 mod support;

@@ -127,7 +127,12 @@ impl Panels<'_> {
             .x_desc("batch, requests at a time")
             .y_desc(self.quantity)
             .x_label_formatter(&power)
-            .y_label_formatter(&|y| si(*y, "J"))
+            .y_label_formatter(&|y| {
+                // Nine labels a decade would run into each other.
+                let lead = y / 10f64.powf((y.log10() + 1e-9).floor());
+                let marked = [1.0, 2.0, 5.0].iter().any(|m| (lead - m).abs() < 1e-6);
+                if marked { si(*y, "J") } else { String::new() }
+            })
             .draw()?;
         Ok(chart)
     }
