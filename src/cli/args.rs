@@ -70,6 +70,28 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
+/// `messplus pull`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Fetches models into the standard Hugging Face cache, where Python's libraries find them too. What is there already is not
+fetched again, what broke off goes on, and every file is checked against the hub's size and hash.
+
+HF_HOME or HF_HUB_CACHE say where the cache is, HF_TOKEN opens private and gated models, HF_ENDPOINT names another hub,
+HF_HUB_OFFLINE=1 forbids the network.
+
+Examples:
+  messplus pull --zoo zoo.toml
+  messplus pull hf:Qwen/Qwen2.5-0.5B-Instruct
+  messplus pull hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF@main:qwen2.5-0.5b-instruct-q8_0.gguf")]
+pub struct PullArgs {
+    /// Models to fetch: hf:ORG/NAME[@REVISION][:FILE.gguf]
+    #[arg(value_name = "SOURCE", required_unless_present = "zoo")]
+    pub source: Vec<String>,
+    /// Fetch every model of this zoo file
+    #[arg(long, value_name = "FILE")]
+    pub zoo: Option<PathBuf>,
+}
+
 /// `messplus load`
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\

@@ -6,6 +6,7 @@ mod check;
 mod house;
 mod load;
 mod profile;
+mod pull;
 mod replay;
 mod run;
 mod serve;
@@ -17,13 +18,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::{ConfigError, Model, Zoo};
 use crate::hub::{self, HubError, Located};
 
-pub use args::{CheckArgs, Features, FeedbackBy, LoadArgs, ProfileArgs, ReplayArgs, RunArgs, ServeArgs};
+pub use args::{
+    CheckArgs, Features, FeedbackBy, LoadArgs, ProfileArgs, PullArgs, ReplayArgs, RunArgs, ServeArgs,
+};
 pub use check::{DeviceNeed, Place, Plan, meter_settings};
 pub use table::{Align, emit, table};
 
 const EXAMPLES: &str = "\
 Examples:
   messplus serve                       the built-in demo zoo on http://127.0.0.1:8080
+  messplus pull --zoo zoo.toml         fetches its models
   messplus check --zoo zoo.toml        is the file right, and does it fit?
   messplus run 'What is 17 + 25?'      one answer, and what it cost
   messplus load --requests 500         drive a running server with the demo questions
@@ -47,6 +51,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Answer one prompt on standard output
     Run(RunArgs),
+    /// Fetch models from the Hugging Face Hub into its standard cache
+    Pull(PullArgs),
     /// Check a zoo file and say where everything would sit, loading nothing
     Check(CheckArgs),
     /// Drive a running server with the demo questions and measure it
@@ -94,6 +100,7 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Serve(args) => serve::serve(args).await,
         Command::Run(args) => run::run(args).await,
+        Command::Pull(args) => pull::pull(args).await,
         Command::Check(args) => check::check(args),
         Command::Load(args) => load::load(args).await,
         Command::Profile(args) => profile::profile(args).await,
@@ -134,7 +141,7 @@ pub fn usage_sentence(error: &clap::Error) -> String {
     let first = parts.next().unwrap_or_default();
     let problem = first
         .strip_prefix("error: ")
-        .unwrap_or("a verb is missing: serve, run, check, profile, load or replay");
+        .unwrap_or("a verb is missing: serve, run, pull, check, profile, load or replay");
     let tip = parts
         .find_map(|part| part.strip_prefix("tip: ").map(|tip| format!("; {tip}")))
         .unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The standard Hugging Face cache, as `hf download` and every Python library fill it:
+//! The standard Hugging Face cache, as `hf download`, `messplus pull` and every Python library fill it:
 //! `models--ORG--NAME/refs/REVISION` names a commit, `models--ORG--NAME/snapshots/COMMIT/` holds its files.
 
 use std::fs;
@@ -21,7 +21,7 @@ pub(super) fn locate(source: &Source, root: &Path) -> Result<Located, HubError> 
     let Source::Hub { repo, revision, file } = source else {
         return super::locate(source);
     };
-    let command = command(repo, revision.as_deref(), file.as_deref());
+    let command = format!("messplus pull {source}");
     let absent = || HubError::NotCached {
         source_text: source.to_string(),
         cache: root.display().to_string(),
@@ -53,11 +53,4 @@ fn snapshot(home: &Path, revision: &str) -> Option<PathBuf> {
     };
     let plain = !commit.is_empty() && commit.bytes().all(|b| b.is_ascii_alphanumeric());
     Some(snapshots.join(commit)).filter(|path| plain && path.is_dir())
-}
-
-fn command(repo: &str, revision: Option<&str>, file: Option<&str>) -> String {
-    let mut command = format!("hf download {repo}");
-    file.iter().for_each(|f| command.extend([" ", f]));
-    revision.iter().for_each(|r| command.extend([" --revision ", r]));
-    command
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::{HubError, pointer_or};
 
-const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+pub(super) const SINGLE: &str = "model.safetensors";
 
 /// Refuses a folder that lacks a file; `mend` says how to get it.
 pub(super) fn whole(folder: &Path, mend: &str) -> Result<(), HubError> {

@@ -1,8 +1,11 @@
-//! A model's source -> the local files it is loaded from. Nothing is downloaded and nothing is loaded here.
+//! A model's source -> the local files it is loaded from. Only [`pull`] asks the network, and nothing is loaded here.
 
 mod cache;
+mod checksum;
 mod demo;
+mod environment;
 mod folder;
+mod pull;
 #[cfg(test)]
 mod tests;
 
@@ -12,8 +15,11 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Source;
 
+pub use checksum::Mismatch;
 pub use demo::DEMO_QUESTIONS;
+pub use environment::HubEnvironment;
 pub use folder::weight_files;
+pub use pull::{PullError, Pulled, Pulling, pull};
 
 /// Where a model's files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,9 +42,9 @@ pub enum HubError {
         command: String,
     },
     #[error(
-        "neither HF_HUB_CACHE, HF_HOME nor HOME is set, so {source_text} cannot be looked up: set HF_HOME"
+        "neither HF_HUB_CACHE, HF_HOME nor HOME is set, so the Hugging Face cache cannot be found: set HF_HOME"
     )]
-    NoCache { source_text: String },
+    NoCache,
     #[error("{path} is not there: check the model's source")]
     NotThere { path: String },
     #[error("{folder} lacks {}: {mend}", missing.join(", "))]
@@ -70,17 +76,7 @@ pub fn locate(source: &Source) -> Result<Located, HubError> {
             Ok(Located::Folder(path.clone()))
         }
         Source::Gguf(path) => gguf(path).map(Located::Gguf),
-        Source::Hub { .. } => {
-            let environment = |name: &str| {
-                std::env::var_os(name)
-                    .filter(|v| !v.is_empty())
-                    .map(PathBuf::from)
-            };
-            let root = cache::root(environment).ok_or_else(|| HubError::NoCache {
-                source_text: source.to_string(),
-            })?;
-            cache::locate(source, &root)
-        }
+        Source::Hub { .. } => cache::locate(source, &HubEnvironment::of_process()?.cache),
     }
 }
 

@@ -132,10 +132,10 @@ fn the_cache_is_read_by_branch_and_commit() {
             said.starts_with(&format!("{text} is not in the Hugging Face cache at ")),
             "{said}"
         );
-        assert!(said.contains("`hf download a/"), "{said}");
+        assert!(said.contains("`messplus pull hf:a/"), "{said}");
     }
     let said = hub("hf:a/b@v2:q.gguf", dir.path()).unwrap_err().to_string();
-    assert!(said.ends_with("`hf download a/b q.gguf --revision v2`"), "{said}");
+    assert!(said.ends_with("`messplus pull hf:a/b@v2:q.gguf`"), "{said}");
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_broken_off_download_is_named() {
     let said = hub("hf:a/b", dir.path()).unwrap_err().to_string();
     assert!(said.contains("lacks tokenizer.json, model.safetensors"), "{said}");
     assert!(
-        said.ends_with("finish the download with `hf download a/b`"),
+        said.ends_with("finish the download with `messplus pull hf:a/b`"),
         "{said}"
     );
     put(&snapshot, &["q4/m.gguf"]);

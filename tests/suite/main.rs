@@ -11,6 +11,7 @@ mod damaged;
 mod energy;
 mod gguf;
 mod http;
+mod hub;
 mod labels;
 mod logits;
 mod meter_overhead;
