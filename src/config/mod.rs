@@ -60,10 +60,21 @@ pub struct Server {
     pub listen: SocketAddr,
     /// One key a line, blank lines and lines that begin with `#` aside. Without it only loopback is listened on.
     pub api_keys_file: Option<PathBuf>,
+    /// Requests of one key that may be under way; one more is answered 429. `None` sets no bound.
+    pub max_per_key: Option<usize>,
+    /// A certificate chain and its key in PEM: with them the door speaks TLS and nothing else.
+    pub tls: Option<TlsFiles>,
     /// Requests that may wait; one more is answered 429.
     pub max_queue: usize,
     /// Keep keys and values for prompts that begin alike, as long as their memory is not wanted.
     pub prefix_cache: bool,
+}
+
+/// The files of a TLS server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 impl Default for Server {
@@ -71,6 +82,8 @@ impl Default for Server {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
             api_keys_file: None,
+            max_per_key: None,
+            tls: None,
             max_queue: 256,
             prefix_cache: true,
         }

@@ -6,8 +6,8 @@ use toml::de::DeTable;
 
 use super::reader::{Section, Text};
 use super::{
-    ConfigError, DEFAULT_ALPHA, DEFAULT_SLA, Energy, Labels, Model, Refusal, Router, Server, Sla, Zoo, check,
-    labels, names, parse_bytes,
+    ConfigError, DEFAULT_ALPHA, DEFAULT_SLA, Energy, Labels, Model, Refusal, Router, Server, Sla, TlsFiles,
+    Zoo, check, labels, names, parse_bytes,
 };
 use crate::units::Watts;
 
@@ -48,6 +48,9 @@ fn read_server(mut section: Section<'_>, folder: &Path) -> Result<Server, Config
     let mut server = Server::default();
     let listen = section.get("listen");
     let api_keys_file = section.get("api_keys_file");
+    let max_per_key = section.get("max_per_key");
+    let certificate = section.get("tls_cert");
+    let key = section.get("tls_key");
     let max_queue = section.get("max_queue");
     let prefix_cache = section.get("prefix_cache");
     section.finish()?;
@@ -60,6 +63,27 @@ fn read_server(mut section: Section<'_>, folder: &Path) -> Result<Server, Config
         server.listen = check::listen(value.string()?).map_err(|r| value.refuse(r))?;
         check::exposure(server.listen, server.api_keys_file.is_some()).map_err(|r| value.refuse(r))?;
     }
+    if let Some(value) = max_per_key {
+        if server.api_keys_file.is_none() {
+            let mend = "name a file with one key a line as api_keys_file, or leave it out";
+            return Err(value.refuse(Refusal::new(
+                "bounds the requests of a key, and there are no keys",
+                mend,
+            )));
+        }
+        server.max_per_key = Some(value.count(MOST_QUEUE)? as usize);
+    }
+    server.tls = match (certificate, key) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some(TlsFiles {
+            certificate: folder.join(certificate.string()?),
+            key: folder.join(key.string()?),
+        }),
+        (Some(one), None) | (None, Some(one)) => {
+            let mend = "name both tls_cert and tls_key, or neither";
+            return Err(one.refuse(Refusal::new("is one half of a certificate and its key", mend)));
+        }
+    };
     if let Some(value) = max_queue {
         server.max_queue = value.count(MOST_QUEUE)? as usize;
     }

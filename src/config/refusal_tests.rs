@@ -48,7 +48,17 @@ const REFUSED: &[(&str, usize, &[&str])] = &[
     (
         "[server]\nport = 1\n{ONE}",
         2,
-        &["`server.port`", "listen, api_keys_file, max_queue"],
+        &["`server.port`", "listen, api_keys_file, max_per_key"],
+    ),
+    (
+        "[server]\nmax_per_key = 4\n{ONE}",
+        2,
+        &["`server.max_per_key`", "no keys"],
+    ),
+    (
+        "[server]\ntls_cert = \"c.pem\"\n{ONE}",
+        2,
+        &["`server.tls_cert`", "tls_key"],
     ),
     (
         "[server]\nlisten = \"8080\"\n{ONE}",

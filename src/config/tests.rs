@@ -73,6 +73,9 @@ fn everything_is_read() {
 [server]
 listen = "0.0.0.0:9000"
 api_keys_file = "keys.txt"
+max_per_key = 4
+tls_cert = "cert.pem"
+tls_key = "/etc/key.pem"
 max_queue = 1_000
 prefix_cache = false
 [energy]
@@ -108,7 +111,12 @@ policy = "fixed:b"
     std::fs::write(dir.path().join("zoo.toml"), text).unwrap();
     let zoo = Zoo::load(Some(&dir.path().join("zoo.toml"))).unwrap();
     assert_eq!(zoo.api_keys().unwrap(), ["alpha-key", "beta-key"]);
-    assert_eq!(zoo.server.max_queue, 1000);
+    assert_eq!((zoo.server.max_queue, zoo.server.max_per_key), (1000, Some(4)));
+    let tls = zoo.server.tls.as_ref().unwrap();
+    assert_eq!(
+        (&tls.certificate, tls.key.to_str()),
+        (&dir.path().join("cert.pem"), Some("/etc/key.pem"))
+    );
     assert!(!zoo.server.prefix_cache);
     assert_eq!(zoo.energy.meter, MeterKind::Nvml);
     assert_eq!(zoo.energy.idle, IdlePolicy::Shared);

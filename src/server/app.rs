@@ -1,16 +1,12 @@
-//! The HTTP application: routes, what wraps them, and how it is served.
+//! The HTTP application: routes and what wraps them.
 
-use std::future::Future;
-use std::io;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
-use tokio::net::TcpListener;
 
 use super::auth::{Keys, guard};
 use super::body::MOST_BYTES;
@@ -20,9 +16,6 @@ use super::fault::Fault;
 use super::handlers::{feedback, generate, live, models, requests, router as routing, status};
 use super::request_id::identify;
 use super::wire::unix_seconds;
-
-/// How long a drain waits for streams to finish before it lets them go.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(120);
 
 /// What every handler sees. Copies share it.
 #[derive(Clone)]
@@ -61,6 +54,20 @@ impl AppState {
 
     pub(super) fn desk(&self) -> Result<&Desk, Fault> {
         self.0.desk.get().ok_or_else(|| DeskError::NotReady.into())
+    }
+
+    /// Answers under way go on; nothing new is taken.
+    pub(super) fn stop_taking(&self) {
+        if let Some(desk) = self.0.desk.get() {
+            desk.stop_taking();
+        }
+    }
+
+    /// Ends what still runs and writes everything down.
+    pub(super) async fn close(&self) {
+        if let Some(desk) = self.0.desk.get() {
+            desk.close().await;
+        }
     }
 
     pub(super) fn keys(&self) -> &Keys {
@@ -106,43 +113,6 @@ async fn unknown_route(uri: Uri) -> Fault {
 
 async fn wrong_method(method: Method, uri: Uri) -> Fault {
     Fault::wrong_method(method.as_str(), uri.path())
-}
-
-/// Serves until `shutdown` resolves, then takes nothing new, lets the answers under way finish, and writes down
-/// everything that is still in memory. What has not finished after two minutes is cancelled and booked.
-pub async fn serve(
-    listener: TcpListener,
-    state: AppState,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let (draining, drain) = tokio::sync::watch::channel(false);
-    let closing = state.clone();
-    let signal = async move {
-        shutdown.await;
-        if let Some(desk) = closing.0.desk.get() {
-            desk.stop_taking();
-        }
-        draining.send_replace(true);
-    };
-    let mut overdue = drain.clone();
-    let serving = axum::serve(listener, router(state.clone())).with_graceful_shutdown(signal);
-    let served = tokio::select! {
-        served = serving.into_future() => served,
-        () = async {
-            // The sender is dropped with the server; then the other branch has the word.
-            if overdue.wait_for(|draining| *draining).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            tokio::time::sleep(DRAIN_PATIENCE).await;
-        } => {
-            tracing::warn!(seconds = DRAIN_PATIENCE.as_secs(), "not every answer finished; letting the rest go");
-            Ok(())
-        }
-    };
-    if let Some(desk) = state.0.desk.get() {
-        desk.close().await;
-    }
-    served
 }
 
 #[cfg(test)]

@@ -3,13 +3,17 @@
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
+use tokio::net::TcpListener;
+
+use super::super::listen::serve;
 use super::*;
 
 /// A server whose models never load; it goes with the test's runtime.
 async fn open(keys: Keys) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, AppState::loading(keys), std::future::pending()));
+    let state = AppState::loading(keys);
+    tokio::spawn(serve(listener, None, state, std::future::pending()));
     format!("http://{address}")
 }
 
@@ -93,7 +97,7 @@ async fn wrong_addresses_methods_and_bodies_get_the_error_object() {
 
 #[tokio::test]
 async fn keys_guard_everything_but_health() {
-    let (url, client) = (open(Keys::new(vec!["right".into()])).await, Client::new());
+    let (url, client) = (open(Keys::new(vec!["right".into()], None)).await, Client::new());
     assert_eq!(
         client.get(format!("{url}/health")).send().await.unwrap().status(),
         StatusCode::OK
@@ -114,7 +118,7 @@ async fn keys_guard_everything_but_health() {
 
 #[tokio::test]
 async fn the_dashboard_needs_no_key_and_names_no_other_host() {
-    let keys = Keys::new(vec!["k".into()]);
+    let keys = Keys::new(vec!["k".into()], None);
     let (url, client) = (open(keys).await, Client::new());
     for (path, media) in [
         ("/", "text/html"),

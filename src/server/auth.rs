@@ -1,9 +1,16 @@
-//! Who may come in: bearer keys, compared in constant time.
+//! Who may come in, by bearer keys compared in constant time, and how many requests each may have under way.
 
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http_body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::app::AppState;
 use super::dashboard::OPEN_PATHS;
@@ -11,6 +18,8 @@ use super::fault::Fault;
 
 /// What answers load balancers, who have no key.
 const OPEN_PATH: &str = "/health";
+/// What makes models work, and is bounded by key.
+const SEATED_PATHS: [&str; 2] = ["/v1/chat/completions", "/v1/completions"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AuthError {
@@ -18,28 +27,63 @@ pub(super) enum AuthError {
     Missing,
     #[error("the API key is not known here: check it")]
     Wrong,
+    #[error("this API key has as many requests under way as it may: wait for one to end")]
+    Busy,
 }
 
-/// The keys that open the door. With none, every key does and none is needed.
+/// The keys that open the door. With none, every key does and none is needed. Copies share them.
 #[derive(Clone, Default)]
-pub struct Keys(Vec<String>);
+pub struct Keys(Arc<RwLock<Vec<Key>>>);
+
+struct Key {
+    text: String,
+    /// Requests of its holder that may be under way; `None` sets no bound.
+    seats: Option<Arc<Semaphore>>,
+}
 
 impl Keys {
-    pub fn new(keys: Vec<String>) -> Self {
-        Self(keys)
+    /// `most_in_flight`: requests of one key that may be under way.
+    pub fn new(keys: Vec<String>, most_in_flight: Option<usize>) -> Self {
+        let new = Self::default();
+        new.replace(keys, most_in_flight);
+        new
     }
 
-    fn admit(&self, headers: &HeaderMap) -> Result<(), AuthError> {
-        if self.0.is_empty() {
-            return Ok(());
+    /// Other keys from now on. A key that stays keeps the count of its requests under way.
+    pub fn replace(&self, keys: Vec<String>, most_in_flight: Option<usize>) {
+        let mut ring = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::take(&mut *ring);
+        *ring = keys
+            .into_iter()
+            .map(|text| match old.iter().find(|key| key.text == text) {
+                Some(key) => Key {
+                    text,
+                    seats: key.seats.clone(),
+                },
+                None => Key {
+                    text,
+                    seats: most_in_flight.map(|most| Arc::new(Semaphore::new(most))),
+                },
+            })
+            .collect();
+    }
+
+    /// The seats of the key that was presented, if it has a bound.
+    fn admit(&self, headers: &HeaderMap) -> Result<Option<Arc<Semaphore>>, AuthError> {
+        let ring = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if ring.is_empty() {
+            return Ok(None);
         }
         let given = presented(headers).ok_or(AuthError::Missing)?;
         // Every key is looked at, so that the time taken does not tell which one came near.
-        let known = self
-            .0
-            .iter()
-            .fold(false, |known, key| same(key.as_bytes(), given) | known);
-        if known { Ok(()) } else { Err(AuthError::Wrong) }
+        let known = ring.iter().fold(None, |known, key| {
+            if same(key.text.as_bytes(), given) {
+                Some(key)
+            } else {
+                known
+            }
+        });
+        known.map(|key| key.seats.clone()).ok_or(AuthError::Wrong)
     }
 }
 
@@ -69,13 +113,49 @@ fn same(key: &[u8], given: &[u8]) -> bool {
 /// Guards every route but [`OPEN_PATH`] and the dashboard's files.
 pub(super) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if path != OPEN_PATH
-        && !OPEN_PATHS.contains(&path)
-        && let Err(error) = state.keys().admit(request.headers())
-    {
-        return Fault::from(error).into_response();
+    if path == OPEN_PATH || OPEN_PATHS.contains(&path) {
+        return next.run(request).await;
     }
-    next.run(request).await
+    let seats = match state.keys().admit(request.headers()) {
+        Ok(seats) => seats.filter(|_| SEATED_PATHS.contains(&path)),
+        Err(error) => return Fault::from(error).into_response(),
+    };
+    let Some(seats) = seats else {
+        return next.run(request).await;
+    };
+    match seats.try_acquire_owned() {
+        Ok(seat) => {
+            let response = next.run(request).await;
+            response.map(|body| Body::new(Seated { body, _seat: seat }))
+        }
+        Err(_) => Fault::from(AuthError::Busy).into_response(),
+    }
+}
+
+/// A response's body with the seat of the request: it is free again when the body has been sent or given up.
+struct Seated {
+    body: Body,
+    _seat: OwnedSemaphorePermit,
+}
+
+impl HttpBody for Seated {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 #[cfg(test)]
@@ -90,24 +170,25 @@ mod tests {
 
     #[test]
     fn without_keys_anyone_comes_in() {
-        assert_eq!(Keys::default().admit(&HeaderMap::new()), Ok(()));
-        assert_eq!(
-            Keys::default().admit(&headers("authorization", "Bearer DUMMY_KEY")),
-            Ok(())
+        assert!(Keys::default().admit(&HeaderMap::new()).is_ok());
+        assert!(
+            Keys::default()
+                .admit(&headers("authorization", "Bearer DUMMY_KEY"))
+                .is_ok()
         );
     }
 
     #[test]
     fn with_keys_only_their_holders_do() {
-        let keys = Keys::new(vec!["alpha-key".into(), "beta-key".into()]);
-        assert_eq!(keys.admit(&HeaderMap::new()), Err(AuthError::Missing));
+        let keys = Keys::new(vec!["alpha-key".into(), "beta-key".into()], None);
+        assert_eq!(keys.admit(&HeaderMap::new()).err(), Some(AuthError::Missing));
         for (name, value) in [
             ("authorization", "Bearer beta-key"),
             ("authorization", "bearer alpha-key"),
         ] {
-            assert_eq!(keys.admit(&headers(name, value)), Ok(()));
+            assert!(keys.admit(&headers(name, value)).is_ok());
         }
-        assert_eq!(keys.admit(&headers("x-api-key", "alpha-key")), Ok(()));
+        assert!(keys.admit(&headers("x-api-key", "alpha-key")).is_ok());
         for wrong in [
             "Bearer alpha-ke",
             "Bearer alpha-keyy",
@@ -115,14 +196,27 @@ mod tests {
             "Bearer alpha-keyalpha-key",
         ] {
             assert_eq!(
-                keys.admit(&headers("authorization", wrong)),
-                Err(AuthError::Wrong),
+                keys.admit(&headers("authorization", wrong)).err(),
+                Some(AuthError::Wrong),
                 "{wrong}"
             );
         }
         assert_eq!(
-            keys.admit(&headers("authorization", "Basic alpha-key")),
-            Err(AuthError::Missing)
+            keys.admit(&headers("authorization", "Basic alpha-key")).err(),
+            Some(AuthError::Missing)
         );
+    }
+
+    #[test]
+    fn a_key_that_stays_keeps_its_seats() {
+        let keys = Keys::new(vec!["a".into(), "b".into()], Some(1));
+        let seats = |key: &str| keys.admit(&headers("authorization", &format!("Bearer {key}")));
+        let taken = seats("a").unwrap().unwrap().try_acquire_owned().unwrap();
+        keys.replace(vec!["a".into(), "c".into()], Some(1));
+        assert!(seats("a").unwrap().unwrap().try_acquire_owned().is_err());
+        assert!(seats("c").unwrap().unwrap().try_acquire_owned().is_ok());
+        assert_eq!(seats("b").err(), Some(AuthError::Wrong));
+        drop(taken);
+        assert!(seats("a").unwrap().unwrap().try_acquire_owned().is_ok());
     }
 }

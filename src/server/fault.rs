@@ -125,11 +125,18 @@ impl From<BodyError> for Fault {
 
 impl From<AuthError> for Fault {
     fn from(error: AuthError) -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            Some("invalid_api_key"),
-            error.to_string(),
-        )
+        let message = error.to_string();
+        match error {
+            AuthError::Missing | AuthError::Wrong => {
+                Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), message)
+            }
+            AuthError::Busy => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                Some("rate_limit_exceeded"),
+                message,
+            )
+            .retry_after(SOON),
+        }
     }
 }
 

@@ -88,15 +88,20 @@ impl Server {
     }
 
     /// As Ctrl-C does; whether the server ended well.
-    pub fn interrupt(mut self) -> bool {
+    pub fn interrupt(self) -> bool {
+        self.signal("INT");
+        self.ended()
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    pub fn signal(&self, name: &str) {
         let pid = self.process.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-INT", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for the end; true when it was a good one.
+    pub fn ended(mut self) -> bool {
         self.process.wait().unwrap().success()
     }
 }
