@@ -35,8 +35,11 @@ mod run_loop;
 mod sampling;
 mod self_test;
 mod settings;
+mod station;
 mod tape;
 
+#[cfg(test)]
+mod accuracy_tests;
 #[cfg(test)]
 mod book_tests;
 #[cfg(test)]
@@ -46,7 +49,9 @@ mod fallback_tests;
 #[cfg(test)]
 mod nvml_tests;
 #[cfg(test)]
-mod recovery_tests;
+mod played_lane;
+#[cfg(test)]
+mod stage;
 #[cfg(test)]
 mod tape_tests;
 #[cfg(test)]

@@ -1,0 +1,199 @@
+//! Are the joules of a request those that were spent on it? Three models share a played lane, a stand-in card spends
+//! what their laws say, and the bills are held against the truth. The naive rules are given the very same readings and
+//! must fail the very same bars, or the bars would prove nothing.
+
+use std::collections::BTreeMap;
+
+use nvml_standin::BoardConfig;
+
+use super::played_lane::{PlayedLane, Traffic};
+use super::records::Account;
+use super::stage::{Outcome, play};
+use crate::units::{Moment, RequestId};
+
+/// Requests that begin earlier than this are not looked at: the law is being learnt. The first twelve seconds are each
+/// model's warming up alone.
+const WARM_UP: f64 = 20.0;
+const SEEDS: [u64; 4] = [1, 2, 3, 5];
+
+/// A card as the books see it in the data centre.
+fn card() -> BoardConfig {
+    BoardConfig {
+        tick_ms: 100.0,
+        ..BoardConfig::default()
+    }
+}
+
+/// The stand-in's, where nothing else is said.
+const IDLE: f64 = 75.0;
+
+/// What must hold of the bills of a set of requests.
+#[derive(Clone, Copy)]
+struct Bars {
+    /// Seconds from a request's first step to the end of its last.
+    life: (f64, f64),
+    fewest: usize,
+    median: f64,
+    p95: f64,
+    /// Of the mean of the relative errors, and of the sum of all joules.
+    bias: f64,
+}
+
+/// 1: requests of a second and more.
+const LONG: Bars = Bars {
+    life: (1.0, f64::INFINITY),
+    fewest: 150,
+    median: 0.03,
+    p95: 0.10,
+    bias: 0.02,
+};
+/// 2: requests of a few ticks at most cannot be right one by one, but must be on average.
+const SHORT: Bars = Bars {
+    life: (0.1, 0.3),
+    fewest: 1_000,
+    median: f64::INFINITY,
+    p95: f64::INFINITY,
+    bias: 0.02,
+};
+
+type Bills = BTreeMap<RequestId, f64>;
+
+impl Bars {
+    fn hold(&self, name: &str, lane: &PlayedLane, bills: &Bills) -> Result<(), String> {
+        let (mut errors, mut ratios, mut got, mut want) = (vec![], 0.0, 0.0, 0.0);
+        for (id, truth) in &lane.truth {
+            let (start, end) = lane.lives[id];
+            let life = end.seconds_since(start);
+            if start < Moment(0).plus_seconds(WARM_UP) || life < self.life.0 || life > self.life.1 {
+                continue;
+            }
+            errors.push((bills[id] / truth - 1.0).abs());
+            ratios += bills[id] / truth;
+            got += bills[id];
+            want += truth;
+        }
+        errors.sort_by(f64::total_cmp);
+        let count = errors.len();
+        assert!(count >= self.fewest, "{name}: only {count} requests");
+        let (median, p95) = (errors[count / 2], errors[count * 95 / 100]);
+        let (mean, bias) = (ratios / count as f64 - 1.0, got / want - 1.0);
+        let said = format!(
+            "{name}: {count} requests, median error {median:.4}, p95 {p95:.4}, mean {mean:+.4}, bias {bias:+.4}"
+        );
+        println!("{said}");
+        let held =
+            median <= self.median && p95 <= self.p95 && mean.abs() <= self.bias && bias.abs() <= self.bias;
+        if held { Ok(()) } else { Err(said) }
+    }
+}
+
+fn billed(outcome: &Outcome) -> Bills {
+    let bills = outcome.bills.iter();
+    bills.map(|(id, bill)| (*id, bill.total().0)).collect()
+}
+
+fn long(seed: u64) -> PlayedLane {
+    PlayedLane::new(&Traffic {
+        seed,
+        ..Traffic::LONG
+    })
+}
+
+fn short(seed: u64) -> PlayedLane {
+    PlayedLane::new(&Traffic {
+        seed,
+        seconds: 300.0,
+        rate: 6.0,
+        answer: 9,
+        prompt: 300,
+        ..Traffic::LONG
+    })
+}
+
+#[test]
+fn requests_of_a_second_and_more_are_billed_what_they_spent() {
+    for seed in SEEDS {
+        let lane = long(seed);
+        let outcome = play(&lane, card(), seed);
+        LONG.hold(&format!("law, seed {seed}"), &lane, &billed(&outcome))
+            .unwrap();
+    }
+}
+
+#[test]
+fn requests_shorter_than_the_ticks_are_right_on_average() {
+    for seed in SEEDS {
+        let lane = short(seed);
+        let outcome = play(&lane, card(), seed);
+        SHORT
+            .hold(&format!("law, seed {seed}"), &lane, &billed(&outcome))
+            .unwrap();
+    }
+}
+
+/// What the counter read when a request began and ended.
+fn by_life(lane: &PlayedLane, outcome: &Outcome) -> Bills {
+    let at = |moment: Moment| {
+        let read = outcome.readings.partition_point(|r| r.0 <= moment);
+        outcome.readings[read.saturating_sub(1)].1
+    };
+    let lives = lane.lives.iter();
+    lives
+        .map(|(id, (start, end))| (*id, at(*end) - at(*start)))
+        .collect()
+}
+
+/// Every tick's joules, less what an exactly known idle power took, over the tick's rows by their `size`.
+fn by_share(lane: &PlayedLane, outcome: &Outcome, size: impl Fn(f64, f64) -> f64) -> Bills {
+    let mut bills: Bills = lane.truth.keys().map(|id| (*id, 0.0)).collect();
+    let mut changes = vec![outcome.readings[0]];
+    changes.extend(
+        outcome
+            .readings
+            .windows(2)
+            .filter(|p| p[0].1 != p[1].1)
+            .map(|p| p[1]),
+    );
+    let mut first = 0;
+    for tick in changes.windows(2) {
+        let ((from, before), (to, after)) = (tick[0], tick[1]);
+        while lane.steps.get(first).is_some_and(|s| s.end <= from) {
+            first += 1;
+        }
+        let mut shares: Vec<(RequestId, f64)> = vec![];
+        for step in lane.steps[first..].iter().take_while(|s| s.start < to) {
+            let seconds = step.end.seconds_since(step.start);
+            let part = step.end.min(to).seconds_since(step.start.max(from)) / seconds;
+            for row in &step.rows {
+                let Account::Request(id) = row.account else {
+                    continue;
+                };
+                let tokens = f64::from(row.prefill_tokens + row.decode_tokens);
+                shares.push((id, part * size(tokens, seconds / step.rows.len() as f64)));
+            }
+        }
+        let sum: f64 = shares.iter().map(|(_, size)| size).sum();
+        let joules = (after - before - IDLE * to.seconds_since(from)).max(0.0);
+        for (id, size) in shares {
+            *bills.entry(id).or_default() += joules * size / sum;
+        }
+    }
+    bills
+}
+
+#[test]
+fn naive_rules_fail_the_same_bars() {
+    for seed in SEEDS {
+        for (lane, bars) in [(long(seed), LONG), (short(seed), SHORT)] {
+            let outcome = play(&lane, card(), seed);
+            let rules = [
+                ("the counter over the request's life", by_life(&lane, &outcome)),
+                ("by tokens", by_share(&lane, &outcome, |tokens, _| tokens)),
+                ("by time", by_share(&lane, &outcome, |_, seconds| seconds)),
+            ];
+            for (name, bills) in rules {
+                assert!(bars.hold(name, &lane, &bills).is_err(), "{name} passes");
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The stage on which accounts are held against the truth: a played lane's joules are spent on a stand-in card, NVML's
+//! meter reads that card in virtual time, and the very code of the energy thread books what it reads.
+
+use std::collections::BTreeMap;
+
+use nvml_standin::{BoardConfig, Card, Config};
+
+use super::accounting::{Accounting, Entry, Opening};
+use super::nvml::NvmlMeter;
+use super::played_lane::PlayedLane;
+use super::report::{DeviceTotals, RequestEnergy};
+use super::settings::{IdlePolicy, LaneDevice};
+use super::station::Station;
+use crate::units::{DeviceId, Moment, RequestId};
+
+/// What came out.
+pub(super) struct Outcome {
+    /// Settled bills, as the thread gives them to its subscribers.
+    pub(super) bills: BTreeMap<RequestId, RequestEnergy>,
+    pub(super) books: Accounting,
+    /// Every good reading of the counter, in joules.
+    pub(super) readings: Vec<(Moment, f64)>,
+    /// What the card truly drew from the first good reading to the last, in joules.
+    pub(super) drawn: f64,
+}
+
+impl Outcome {
+    pub(super) fn totals(&self) -> DeviceTotals {
+        self.books.totals().remove(0)
+    }
+
+    pub(super) fn lag_seconds(&self) -> f64 {
+        self.books.book(0).lag_seconds()
+    }
+
+    pub(super) fn idle_watts(&self) -> f64 {
+        self.books.book(0).law().idle_watts()
+    }
+}
+
+/// Plays the lane on the card.
+pub(super) fn play(lane: &PlayedLane, board: BoardConfig, seed: u64) -> Outcome {
+    let card = Card::new(&Config {
+        seed,
+        boards: vec![board],
+        ..Config::default()
+    });
+    for (step, joules) in lane.steps.iter().zip(&lane.joules) {
+        card.spend(0, step.start.0, step.end.0, (joules * 1e6).round() as u64);
+    }
+    let device = LaneDevice {
+        device: DeviceId(0),
+        name: "played".into(),
+        cuda_ordinal: None,
+    };
+    let meter = Box::new(NvmlMeter::open(Some(card.path()), 0).unwrap());
+    let opening = Opening::new(device.device, &device.name, meter.as_ref(), None);
+    let mut station = Station::new(meter, &device);
+    let mut books = Accounting::new(vec![opening], IdlePolicy::Separate);
+    let (mut bills, mut readings) = (BTreeMap::new(), Vec::new());
+    let mut finishes: Vec<(Moment, RequestId)> = lane.lives.iter().map(|(id, l)| (l.1, *id)).collect();
+    finishes.sort_unstable();
+    let (mut at, mut recorded, mut begun, mut finished) = (Moment(0), 0, 0, 0);
+    while at < lane.end {
+        while let Some(step) = lane.steps.get(recorded) {
+            if begun == recorded && step.start <= at {
+                books.apply(Entry::Begin {
+                    device: step.device,
+                    at: step.start,
+                });
+                begun += 1;
+            }
+            if begun == recorded || step.end > at {
+                break;
+            }
+            books.apply(Entry::Step(step.clone()));
+            recorded += 1;
+        }
+        while finishes.get(finished).is_some_and(|(end, _)| *end <= at) {
+            books.apply(Entry::Finished(finishes[finished].1));
+            finished += 1;
+        }
+        card.set_now(at.0);
+        let entry = station.read(at);
+        if let Entry::Reading {
+            read: Ok(reading), ..
+        } = &entry
+        {
+            readings.push((at, reading.counter.joules().0));
+        }
+        let sifted = station.sift(at, entry, books.opening(0));
+        assert!(!sifted.is_another_meter, "the card's counter is to be believed");
+        for entry in sifted.entries {
+            books.apply(entry);
+        }
+        bills.extend(books.apply(Entry::Settle));
+        // As the thread, which wakes a tenth of a millisecond late.
+        at = station.ticks.next().max(Moment(at.0 + 100_000));
+    }
+    let drawn = |at: &(Moment, f64)| card.truth(0, at.0.0) as f64 * 1e-6;
+    Outcome {
+        bills,
+        drawn: drawn(&readings[readings.len() - 1]) - drawn(&readings[0]),
+        books,
+        readings,
+    }
+}
