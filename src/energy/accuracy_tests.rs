@@ -2,18 +2,14 @@
 //! what their laws say, and the bills are held against the truth. The naive rules are given the very same readings and
 //! must fail the very same bars, or the bars would prove nothing.
 
-use std::collections::BTreeMap;
-
 use nvml_standin::BoardConfig;
 
+use super::bars::{Bars, Bills, billed};
 use super::played_lane::{PlayedLane, Traffic};
 use super::records::Account;
 use super::stage::{Outcome, play};
 use crate::units::{Moment, RequestId};
 
-/// Requests that begin earlier than this are not looked at: the law is being learnt. The first twelve seconds are each
-/// model's warming up alone.
-const WARM_UP: f64 = 20.0;
 const SEEDS: [u64; 4] = [1, 2, 3, 5];
 
 /// A card as the books see it in the data centre.
@@ -26,18 +22,6 @@ fn card() -> BoardConfig {
 
 /// The stand-in's, where nothing else is said.
 const IDLE: f64 = 75.0;
-
-/// What must hold of the bills of a set of requests.
-#[derive(Clone, Copy)]
-struct Bars {
-    /// Seconds from a request's first step to the end of its last.
-    life: (f64, f64),
-    fewest: usize,
-    median: f64,
-    p95: f64,
-    /// Of the mean of the relative errors, and of the sum of all joules.
-    bias: f64,
-}
 
 /// 1: requests of a second and more.
 const LONG: Bars = Bars {
@@ -55,42 +39,6 @@ const SHORT: Bars = Bars {
     p95: f64::INFINITY,
     bias: 0.02,
 };
-
-type Bills = BTreeMap<RequestId, f64>;
-
-impl Bars {
-    fn hold(&self, name: &str, lane: &PlayedLane, bills: &Bills) -> Result<(), String> {
-        let (mut errors, mut ratios, mut got, mut want) = (vec![], 0.0, 0.0, 0.0);
-        for (id, truth) in &lane.truth {
-            let (start, end) = lane.lives[id];
-            let life = end.seconds_since(start);
-            if start < Moment(0).plus_seconds(WARM_UP) || life < self.life.0 || life > self.life.1 {
-                continue;
-            }
-            errors.push((bills[id] / truth - 1.0).abs());
-            ratios += bills[id] / truth;
-            got += bills[id];
-            want += truth;
-        }
-        errors.sort_by(f64::total_cmp);
-        let count = errors.len();
-        assert!(count >= self.fewest, "{name}: only {count} requests");
-        let (median, p95) = (errors[count / 2], errors[count * 95 / 100]);
-        let (mean, bias) = (ratios / count as f64 - 1.0, got / want - 1.0);
-        let said = format!(
-            "{name}: {count} requests, median error {median:.4}, p95 {p95:.4}, mean {mean:+.4}, bias {bias:+.4}"
-        );
-        println!("{said}");
-        let held =
-            median <= self.median && p95 <= self.p95 && mean.abs() <= self.bias && bias.abs() <= self.bias;
-        if held { Ok(()) } else { Err(said) }
-    }
-}
-
-fn billed(outcome: &Outcome) -> Bills {
-    let bills = outcome.bills.iter();
-    bills.map(|(id, bill)| (*id, bill.total().0)).collect()
-}
 
 fn long(seed: u64) -> PlayedLane {
     PlayedLane::new(&Traffic {
@@ -135,7 +83,7 @@ fn requests_shorter_than_the_ticks_are_right_on_average() {
 fn by_life(lane: &PlayedLane, outcome: &Outcome) -> Bills {
     let at = |moment: Moment| {
         let read = outcome.readings.partition_point(|r| r.0 <= moment);
-        outcome.readings[read.saturating_sub(1)].1
+        outcome.readings[read.saturating_sub(1)].1.joules().0
     };
     let lives = lane.lives.iter();
     lives
@@ -173,7 +121,7 @@ fn by_share(lane: &PlayedLane, outcome: &Outcome, size: impl Fn(f64, f64) -> f64
             }
         }
         let sum: f64 = shares.iter().map(|(_, size)| size).sum();
-        let joules = (after - before - IDLE * to.seconds_since(from)).max(0.0);
+        let joules = ((after - before).joules().0 - IDLE * to.seconds_since(from)).max(0.0);
         for (id, size) in shares {
             *bills.entry(id).or_default() += joules * size / sum;
         }

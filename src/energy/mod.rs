@@ -35,17 +35,22 @@ mod run_loop;
 mod sampling;
 mod self_test;
 mod settings;
+mod smear;
 mod station;
 mod tape;
 
 #[cfg(test)]
 mod accuracy_tests;
 #[cfg(test)]
+mod bars;
+#[cfg(test)]
 mod book_tests;
 #[cfg(test)]
 mod conservation_tests;
 #[cfg(test)]
 mod fallback_tests;
+#[cfg(test)]
+mod flawed_meter_tests;
 #[cfg(test)]
 mod nvml_tests;
 #[cfg(test)]

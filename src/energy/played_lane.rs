@@ -34,8 +34,8 @@ pub(super) struct Traffic {
     /// Bursts a second, their requests on average, and how many models they are spread over.
     pub(super) rate: f64,
     pub(super) burst: u64,
-    /// Nothing comes in the last `pause` seconds of every twenty.
-    pub(super) pause: f64,
+    /// Nothing comes in the last so many seconds of every so many.
+    pub(super) pause: (f64, f64),
     /// Tokens of an answer, on average, and the longest prompt.
     pub(super) answer: u64,
     pub(super) prompt: u64,
@@ -52,7 +52,7 @@ impl Traffic {
         seconds: 150.0,
         rate: 2.0,
         burst: 2,
-        pause: 2.0,
+        pause: (3.0, 20.0),
         answer: 150,
         prompt: 800,
         noise: 0.02,
@@ -108,8 +108,9 @@ impl PlayedLane {
                     traffic.rate
                 };
                 next += -(1.0 - chance.unit()).ln() / rate;
-                if warming.is_none() && next % 20.0 > 20.0 - traffic.pause {
-                    next = (next / 20.0).ceil() * 20.0;
+                let (pause, every) = traffic.pause;
+                if warming.is_none() && next % every > every - pause {
+                    next = (next / every).ceil() * every;
                 }
             }
             turn += 1;

@@ -8,18 +8,18 @@ use nvml_standin::{BoardConfig, Card, Config};
 use super::accounting::{Accounting, Entry, Opening};
 use super::nvml::NvmlMeter;
 use super::played_lane::PlayedLane;
-use super::report::{DeviceTotals, RequestEnergy};
+use super::report::{DeviceTotals, RequestEnergy, Source};
 use super::settings::{IdlePolicy, LaneDevice};
 use super::station::Station;
-use crate::units::{DeviceId, Moment, RequestId};
+use crate::units::{DeviceId, Microjoules, Moment, RequestId};
 
 /// What came out.
 pub(super) struct Outcome {
     /// Settled bills, as the thread gives them to its subscribers.
     pub(super) bills: BTreeMap<RequestId, RequestEnergy>,
     pub(super) books: Accounting,
-    /// Every good reading of the counter, in joules.
-    pub(super) readings: Vec<(Moment, f64)>,
+    /// Every good reading of the counter.
+    pub(super) readings: Vec<(Moment, Microjoules)>,
     /// What the card truly drew from the first good reading to the last, in joules.
     pub(super) drawn: f64,
 }
@@ -86,7 +86,7 @@ pub(super) fn play(lane: &PlayedLane, board: BoardConfig, seed: u64) -> Outcome 
             read: Ok(reading), ..
         } = &entry
         {
-            readings.push((at, reading.counter.joules().0));
+            readings.push((at, reading.counter));
         }
         let sifted = station.sift(at, entry, books.opening(0));
         assert!(!sifted.is_another_meter, "the card's counter is to be believed");
@@ -97,11 +97,45 @@ pub(super) fn play(lane: &PlayedLane, board: BoardConfig, seed: u64) -> Outcome 
         // As the thread, which wakes a tenth of a millisecond late.
         at = station.ticks.next().max(Moment(at.0 + 100_000));
     }
-    let drawn = |at: &(Moment, f64)| card.truth(0, at.0.0) as f64 * 1e-6;
+    check(&books, &bills, &readings);
+    let drawn = |at: &(Moment, Microjoules)| card.truth(0, at.0.0) as f64 * 1e-6;
     Outcome {
         bills,
         drawn: drawn(&readings[readings.len() - 1]) - drawn(&readings[0]),
         books,
         readings,
+    }
+}
+
+/// The accounts are the meter's to the microjoule, no bill is negative, and all bills together are the requests' account.
+fn check(books: &Accounting, bills: &BTreeMap<RequestId, RequestEnergy>, readings: &[(Moment, Microjoules)]) {
+    let t = books.totals().remove(0);
+    assert_eq!(
+        t.measured,
+        t.request + t.exploration + t.router + t.idle + t.load + t.unattributed
+    );
+    // From one reading near the first to one near the last: a tick's beginning and end may have gone unseen.
+    let near = |at: Moment, other: Moment| at.seconds_since(other).max(other.seconds_since(at)) < 1.0;
+    let (first, last) = (readings[0].0, readings[readings.len() - 1].0);
+    let begins: Vec<_> = readings.iter().filter(|r| near(r.0, first)).collect();
+    let mut ends = readings.iter().filter(|r| near(r.0, last));
+    assert!(
+        ends.any(|end| begins.iter().any(|begin| begin.1 + t.measured == end.1)),
+        "{:?} is no difference of the counter",
+        t.measured
+    );
+    let parts = |bill: &RequestEnergy| [bill.prefill.0, bill.decode.0, bill.exploration.0];
+    assert!(
+        bills
+            .values()
+            .all(|bill| parts(bill).iter().all(|joules| *joules >= 0.0))
+    );
+    if bills.values().all(|bill| bill.source == Source::Nvml) {
+        let billed: f64 = bills.values().map(|bill| bill.total().0).sum();
+        let account = t.request.joules().0;
+        assert!(
+            (billed - account).abs() <= 1e-9 * account,
+            "{billed} J billed, {account} J in the account"
+        );
     }
 }
