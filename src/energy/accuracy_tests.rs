@@ -68,6 +68,27 @@ fn requests_of_a_second_and_more_are_billed_what_they_spent() {
     }
 }
 
+/// Three models in turn from the first moment on are hard to tell apart. Twenty seconds of it do for all but the few
+/// whose worst is then a little worse.
+#[test]
+fn no_model_need_ever_be_alone() {
+    let bars = Bars { p95: 0.15, ..LONG };
+    for seed in SEEDS {
+        let lane = PlayedLane::new(&Traffic {
+            seed,
+            alone: 0.0,
+            ..Traffic::LONG
+        });
+        let outcome = play(&lane, card(), seed);
+        bars.hold(
+            &format!("law, never alone, seed {seed}"),
+            &lane,
+            &billed(&outcome),
+        )
+        .unwrap();
+    }
+}
+
 #[test]
 fn requests_shorter_than_the_ticks_are_right_on_average() {
     for seed in SEEDS {

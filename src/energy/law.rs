@@ -321,6 +321,27 @@ mod tests {
     }
 
     #[test]
+    fn idle_watts_seen_once_outlast_an_hour_without_rest() {
+        let mut law = Law::new(None);
+        for k in 0..36_000u32 {
+            // As the step takes ever the same share of the tick, busy ticks cannot tell idling from working.
+            let parts = [part(f64::from(k % 7) * 10.0, 3.0)];
+            let parts = if k < 50 { &parts[..0] } else { &parts[..] };
+            let active = parts.len() as f64 * (20.0 + 0.7 * f64::from(k % 7));
+            law.observe_tick(&Tick {
+                seconds: 0.1,
+                joules: 8.0 + active,
+                parts,
+            });
+        }
+        assert!(
+            (law.idle_watts() / 80.0 - 1.0).abs() < 0.01,
+            "{}",
+            law.idle_watts()
+        );
+    }
+
+    #[test]
     fn before_any_tick_time_decides() {
         let mut law = Law::new(Some(10.0));
         assert_eq!(law.joules(&part(5.0, 0.0)), 0.01);

@@ -40,6 +40,8 @@ mod station;
 mod tape;
 
 #[cfg(test)]
+mod abuse_tests;
+#[cfg(test)]
 mod accuracy_tests;
 #[cfg(test)]
 mod bars;
