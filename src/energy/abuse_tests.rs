@@ -79,7 +79,7 @@ fn board() -> impl Strategy<Value = BoardConfig> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn whatever_befalls_the_card_the_books_balance(traffic in traffic(), board in board(), seed: u64, shared: bool) {

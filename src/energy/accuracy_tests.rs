@@ -7,6 +7,7 @@ use nvml_standin::BoardConfig;
 use super::bars::{Bars, Bills, billed};
 use super::played_lane::{PlayedLane, Traffic};
 use super::records::Account;
+use super::report::Source;
 use super::stage::{Outcome, play};
 use crate::units::{Moment, RequestId};
 
@@ -97,6 +98,30 @@ fn requests_shorter_than_the_ticks_are_right_on_average() {
         SHORT
             .hold(&format!("law, seed {seed}"), &lane, &billed(&outcome))
             .unwrap();
+    }
+}
+
+/// A board is tested for two seconds, and serves meanwhile. Its readings are kept back, not thrown away.
+#[test]
+fn what_is_spent_during_the_meters_trial_is_booked_once_it_passes() {
+    for seed in SEEDS {
+        let lane = long(seed);
+        let outcome = play(&lane, card(), seed);
+        let (mut got, mut want) = (0.0, 0.0);
+        let trial = Moment(0).plus_seconds(2.0);
+        for (id, _) in lane.lives.iter().filter(|(_, life)| life.1 < trial) {
+            assert_eq!(outcome.bills[id].source, Source::Nvml);
+            got += outcome.bills[id].total().0;
+            want += lane.truth[id];
+        }
+        println!("during the trial, seed {seed}: {got:.1} J billed of {want:.1} J");
+        assert!(
+            want > 50.0 && (got / want - 1.0).abs() < 0.05,
+            "{got} J billed of {want} J"
+        );
+        // The whole of it is the meter's to the tick: the stage checks that from the first change to the last.
+        let missed = outcome.drawn - outcome.totals().measured.joules().0;
+        assert!((0.0..60.0).contains(&missed), "{missed} J missed");
     }
 }
 

@@ -38,6 +38,7 @@ mod settings;
 mod smear;
 mod station;
 mod tape;
+mod workbench;
 
 #[cfg(test)]
 mod abuse_tests;
@@ -74,3 +75,5 @@ pub use records::{Account, StepRecord, StepRow};
 pub use report::{DeviceEnergy, DeviceTotals, RequestEnergy, Source};
 pub use settings::{IdlePolicy, LaneDevice, MeterChoice, MeterSettings, ModelledPower};
 pub use tape::{TapeError, TapeReplay, check_record, replay_tape};
+#[doc(hidden)]
+pub use workbench::Workbench;

@@ -18,6 +18,8 @@ const TRUE_TIMES: [[f64; 2]; 3] = [[4e-6, 0.0045], [2.4e-5, 0.009], [1.7e-4, 0.0
 /// Requests a second while each model is alone.
 const WARMING_RATE: f64 = 16.0;
 const WARMING_ANSWER: u64 = 24;
+/// Seconds that are watched after the last step: longer than a gap takes to be told and a mean to run out.
+const AFTERWARDS: f64 = 6.0;
 /// Prompt tokens of one step.
 const BUDGET: u32 = 512;
 
@@ -126,7 +128,7 @@ impl PlayedLane {
             .steps
             .last()
             .map_or(Moment(0), |step| step.end)
-            .plus_seconds(3.0);
+            .plus_seconds(AFTERWARDS);
         lane
     }
 

@@ -61,7 +61,9 @@ pub(super) fn play_on(card: &Card, config: &Config, lane: &PlayedLane, idle: Idl
         name: "played".into(),
         cuda_ordinal: None,
     };
-    let meter = Box::new(NvmlMeter::open(Some(card.path()), 0).unwrap());
+    // A card that is refused because its reads fail by chance is tried again, as its owner would.
+    let mut tries = (0..20).map(|_| NvmlMeter::open(Some(card.path()), 0));
+    let meter = Box::new(tries.find_map(Result::ok).expect("the card can be read"));
     let opening = Opening::new(device.device, &device.name, meter.as_ref(), None);
     let mut station = Station::new(meter, &device);
     let mut books = Accounting::new(vec![opening], idle);
