@@ -18,6 +18,7 @@ use super::records::{Account, StepRecord};
 use super::report::Source;
 use super::residents::Residents;
 use super::settings::IdlePolicy;
+use super::smear::Smear;
 use crate::units::{DeviceId, Microjoules, Moment, RequestId};
 
 /// Intervals that may wait for a running step. A single step that outlasts them merges the oldest.
@@ -31,17 +32,10 @@ struct BookedStep {
 }
 
 impl BookedStep {
-    /// The share of the step that lies before `until`, given that what lies before `from` is settled.
-    fn share(&self, from: Moment, until: Moment) -> f64 {
-        let (start, end) = (self.from.max(from), self.record.end);
-        if end <= self.from {
-            return if self.from >= from && self.from < until {
-                1.0
-            } else {
-                0.0
-            };
-        }
-        end.min(until).seconds_since(start) / end.seconds_since(self.from)
+    /// The share of the step that the meter shows from `from` to `until`, given that what lies before `self.from` is
+    /// settled.
+    fn share(&self, smear: Smear, from: Moment, until: Moment) -> f64 {
+        smear.share((self.from, self.record.end), (from, until))
     }
 }
 
@@ -53,6 +47,7 @@ pub(super) struct DeviceBook {
     follower: CounterFollower,
     law: Law,
     lag: Option<LagScan>,
+    smear: Smear,
     steps: Vec<BookedStep>,
     pending: VecDeque<Event>,
     running: Option<Moment>,
@@ -76,9 +71,11 @@ impl DeviceBook {
     pub(super) fn new(device: DeviceId, name: &str, meter: &dyn Meter, policy: IdlePolicy) -> Self {
         let pace = match (meter.follows_steps(), meter.reads_are_instant()) {
             (true, _) => Pace::Exact,
+            (false, true) if meter.source() == Source::Nvml => Pace::Integrated,
             (false, true) => Pace::Instant,
             (false, false) => Pace::Ticking,
         };
+        let smear = Smear::new(meter.averages_over());
         Self {
             device,
             source: meter.source(),
@@ -90,7 +87,8 @@ impl DeviceBook {
             },
             follower: CounterFollower::new(pace, name),
             law: Law::new(meter.declared_idle().map(|w| w.0)),
-            lag: (meter.source() == Source::Nvml).then(LagScan::new),
+            lag: (meter.source() == Source::Nvml).then(|| LagScan::new(smear)),
+            smear,
             steps: Vec::new(),
             pending: VecDeque::new(),
             running: None,
@@ -128,8 +126,13 @@ impl DeviceBook {
         self.running
     }
 
-    /// Everything before this moment is settled.
+    /// Everything that was spent before this moment is settled.
     pub(super) fn settled_until(&self) -> Moment {
+        self.smear.complete_until(self.shown_until())
+    }
+
+    /// Everything that the meter showed before this moment, its lag taken off, is booked.
+    fn shown_until(&self) -> Moment {
         self.settled_until.unwrap_or(Moment(0))
     }
 
@@ -166,7 +169,7 @@ impl DeviceBook {
         if self.policy == IdlePolicy::Shared {
             self.residents.observe(&step);
         }
-        let settled = self.settled_until();
+        let settled = self.shown_until();
         if step.end <= settled && self.settled_until.is_some() {
             self.late_steps += 1;
             return;
@@ -194,7 +197,7 @@ impl DeviceBook {
     /// meter lost.
     pub(super) fn give_way(&mut self, at: Moment, why: &str, mut next: Self, ledger: &mut Ledger) -> f64 {
         self.pending.clear();
-        self.settle_gap(Moment(at.0 + self.lag_nanos()), ledger);
+        self.settle_gap(self.shown_last(at), ledger);
         let lost = next.follower.inherit(&mut self.follower, at, why);
         next.running = self.running;
         next.late_steps = self.late_steps;
@@ -232,7 +235,7 @@ impl DeviceBook {
 
     /// The predicted bill of the request's steps that are not settled yet.
     pub(super) fn pending_bill(&self, id: RequestId, bill: &mut Bill<f64>) {
-        let settled = self.settled_until();
+        let settled = self.shown_until();
         let own = |step: &&BookedStep| {
             step.record
                 .rows
@@ -240,9 +243,11 @@ impl DeviceBook {
                 .any(|r| matches!(r.account, Account::Request(i) | Account::Exploration(i) if i == id))
         };
         for step in self.steps.iter().filter(own) {
-            let joules = self
-                .law
-                .joules(&step.features.part(step.share(settled, step.record.end)));
+            let joules = self.law.joules(&step.features.part(step.share(
+                self.smear,
+                settled,
+                Moment(u64::MAX),
+            )));
             for (slot, share) in row_shares(&step.record.rows, &self.law.coefficients(step.features.work)) {
                 if let Some((_, column)) = bill.column(slot).filter(|(owner, _)| *owner == id) {
                     *column += joules * share;
@@ -252,7 +257,7 @@ impl DeviceBook {
     }
 
     fn settle_interval(&mut self, end: Moment, energy: Microjoules, clean: bool, ledger: &mut Ledger) {
-        let (from, until) = (self.settled_until(), self.spent(end));
+        let (from, until) = (self.shown_until(), self.spent(end));
         let clean = clean && self.carry.0 == 0 && !std::mem::take(&mut self.lag_was_new);
         let energy = energy + std::mem::take(&mut self.carry);
         if until <= from {
@@ -264,7 +269,7 @@ impl DeviceBook {
         let portions: Vec<Portion> = self
             .steps
             .iter()
-            .map(|step| (step, step.share(from, until)))
+            .map(|step| (step, step.share(self.smear, from, until)))
             .filter(|(_, share)| *share > 0.0)
             .map(|(step, share)| Portion {
                 rows: &step.record.rows,
@@ -281,44 +286,51 @@ impl DeviceBook {
         ledger.book(self.device, &split(&interval, &self.law, self.basis));
 
         let parts: Vec<StepFeatures> = portions.iter().map(|p| p.part).collect();
-        let quiet = parts.is_empty();
         let joules = energy.joules().0;
         let fade = (-seconds).exp();
         self.recent_joules = self.recent_joules * fade + joules;
         self.recent_seconds = self.recent_seconds * fade + seconds;
         let mut lag_changed = false;
         if clean {
-            // Right after work the counter may still show that work, so only the second quiet tick tells of idling.
-            if !quiet || self.was_quiet {
-                self.law.observe_tick(&Tick {
-                    seconds,
-                    joules,
-                    parts: &parts,
-                });
-            }
+            learn(&mut self.law, &mut self.was_quiet, seconds, joules, &parts);
             if let (Some(lag), Some(start)) = (&mut self.lag, self.counted_until) {
                 lag_changed = lag.observe_tick(start, end, joules);
             }
         }
-        self.was_quiet = quiet;
+        self.was_quiet = parts.is_empty();
         self.advance(until, end, ledger);
         if lag_changed {
-            tracing::info!(
-                "energy: the meter shows energy {:.0} ms late",
-                self.lag_seconds() * 1e3
+            self.place_anew();
+        }
+    }
+
+    /// Another lag: what was learnt from ticks placed wrongly in time is learnt anew from the same ticks.
+    fn place_anew(&mut self) {
+        tracing::info!(
+            "energy: the meter shows energy {:.0} ms late",
+            self.lag_seconds() * 1e3
+        );
+        self.lag_was_new = true;
+        self.law.forget_ticks();
+        self.was_quiet = false;
+        for tick in self.lag.iter().flat_map(LagScan::placed_ticks) {
+            learn(
+                &mut self.law,
+                &mut self.was_quiet,
+                tick.seconds,
+                tick.joules,
+                &tick.parts,
             );
-            self.law.forget_ticks();
-            self.lag_was_new = true;
         }
     }
 
     fn settle_gap(&mut self, until: Moment, ledger: &mut Ledger) {
-        let (from, spent) = (self.settled_until(), self.spent(until));
+        let (from, spent) = (self.shown_until(), self.spent(until));
         if let Some(lag) = &mut self.lag {
-            lag.clear();
+            lag.forget_ticks();
         }
         for step in &self.steps {
-            let share = step.share(from, spent);
+            let share = step.share(self.smear, from, spent);
             if share > 0.0 {
                 self.gap_had_work = true;
                 let joules = self.law.joules(&step.features.part(share));
@@ -353,23 +365,28 @@ impl DeviceBook {
             let counted = self
                 .counted_until
                 .unwrap_or(last)
-                .max(last.max(self.settled_until()));
-            self.settle_gap(Moment(counted.0 + self.lag_nanos()), ledger);
+                .max(last.max(self.shown_until()));
+            self.settle_gap(self.shown_last(counted), ledger);
         }
         self.gap_had_work |= self.running.is_some();
         self.steps.clear();
+        if let Some(lag) = &mut self.lag {
+            lag.clear();
+        }
         self.residents.clear();
         self.running = self.running.map(|since| since.min(to));
         self.settled_until = Some(Moment(to.0.saturating_sub(self.lag_nanos())));
         self.counted_until = Some(to);
-        ledger.rewind(self.device, self.settled_until());
+        ledger.rewind(self.device, self.shown_until());
     }
 
     fn advance(&mut self, spent: Moment, counted: Moment, ledger: &Ledger) {
-        self.settled_until = Some(self.settled_until().max(spent));
+        self.settled_until = Some(self.shown_until().max(spent));
         self.counted_until = Some(counted);
-        self.steps
-            .retain(|step| step.record.end > spent || (step.record.end <= step.from && step.from >= spent));
+        let smear = self.smear;
+        self.steps.retain(|step| {
+            smear.shown_until(step.record.end) > spent || (step.record.end <= step.from && step.from >= spent)
+        });
         self.residents.settle(spent, ledger);
     }
 
@@ -390,7 +407,25 @@ impl DeviceBook {
         Moment(counted.0.saturating_sub(self.lag_nanos()))
     }
 
+    /// When the counter shows the last of what was spent until `end`.
+    fn shown_last(&self, end: Moment) -> Moment {
+        Moment(self.smear.shown_until(end).0.saturating_add(self.lag_nanos()))
+    }
+
     fn lag_nanos(&self) -> u64 {
         self.lag.as_ref().map_or(0, LagScan::nanos)
     }
+}
+
+/// Right after work the counter may still show that work, so only the second quiet tick tells of idling.
+fn learn(law: &mut Law, was_quiet: &mut bool, seconds: f64, joules: f64, parts: &[StepFeatures]) {
+    let quiet = parts.is_empty();
+    if !quiet || std::mem::replace(was_quiet, quiet) {
+        law.observe_tick(&Tick {
+            seconds,
+            joules,
+            parts,
+        });
+    }
+    *was_quiet = quiet;
 }

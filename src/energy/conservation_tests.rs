@@ -50,7 +50,8 @@ enum Happening {
     Settle,
 }
 
-struct Kind(Source, bool, Option<Watts>);
+/// Source, whether its reads are instant, declared idle power, window of averaging.
+struct Kind(Source, bool, Option<Watts>, Option<f64>);
 
 impl Meter for Kind {
     fn source(&self) -> Source {
@@ -68,7 +69,18 @@ impl Meter for Kind {
     fn declared_idle(&self) -> Option<Watts> {
         self.2
     }
+    fn averages_over(&self) -> Option<f64> {
+        self.3
+    }
 }
+
+const KINDS: [Kind; 5] = [
+    Kind(Source::Nvml, false, None, None),
+    Kind(Source::Nvml, true, None, None),
+    Kind(Source::Nvml, true, None, Some(1.0)),
+    Kind(Source::Rapl, true, None, None),
+    Kind(Source::Rapl, true, Some(Watts(20.0)), None),
+];
 
 fn happening() -> impl Strategy<Value = Happening> {
     let row = (0u8..8, 0u32..300, 0u32..2, 0u32..4_000);
@@ -98,7 +110,7 @@ fn play(kind: &Kind, policy: IdlePolicy, happenings: &[Happening]) -> Result<(),
     let mut book = DeviceBook::new(DEVICE, "played", kind, policy);
     let mut ledger = Ledger::new(&[kind.0]);
     let (mut now, mut counter, mut risen) = (Moment(10_000_000_000), 5_000_000u64, 0u64);
-    let mut last = (0, 0u64);
+    let mut last = [0; 7];
     for happening in happenings {
         match happening {
             Happening::Step {
@@ -172,8 +184,20 @@ fn play(kind: &Kind, policy: IdlePolicy, happenings: &[Happening]) -> Result<(),
             accounts.measured,
             risen
         );
-        prop_assert!(accounts.measured >= last.1, "an account fell");
-        last.1 = accounts.measured;
+        let parts = [
+            accounts.measured,
+            accounts.request,
+            accounts.exploration,
+            accounts.router,
+            accounts.idle,
+            accounts.load,
+            accounts.unattributed,
+        ];
+        prop_assert!(
+            parts.iter().zip(last).all(|(now, before)| *now >= before),
+            "a share was negative: {last:?} became {parts:?}"
+        );
+        last = parts;
     }
     book.settle(&mut ledger);
     let accounts = ledger.accounts(DEVICE);
@@ -192,14 +216,14 @@ proptest! {
     #[test]
     fn accounts_sum_to_the_meter_whatever_happens(happenings in prop::collection::vec(happening(), 1..120), shared: bool) {
         let policy = if shared { IdlePolicy::Shared } else { IdlePolicy::Separate };
-        for kind in [Kind(Source::Nvml, false, None), Kind(Source::Rapl, true, None), Kind(Source::Rapl, true, Some(Watts(20.0)))] {
+        for kind in KINDS {
             play(&kind, policy, &happenings)?;
         }
     }
 
     #[test]
     fn a_healthy_meter_is_booked_whole(steps in prop::collection::vec((0u16..3, 1u64..60, 1u8..5), 1..80)) {
-        let mut book = DeviceBook::new(DEVICE, "played", &Kind(Source::Rapl, true, None), IdlePolicy::Separate);
+        let mut book = DeviceBook::new(DEVICE, "played", &Kind(Source::Rapl, true, None, None), IdlePolicy::Separate);
         let mut ledger = Ledger::new(&[Source::Rapl]);
         let (mut now, mut counter) = (Moment(1_000_000_000), 77u64);
         book.sample(now, Ok(Reading { counter: Microjoules(counter), power: None }), LOOK);

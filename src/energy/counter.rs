@@ -10,6 +10,8 @@ use crate::units::{Microjoules, Moment};
 const STALL_SECONDS: f64 = 3.0;
 /// Two readings further apart than this do not tell when the counter changed between them.
 const ADJACENT_SECONDS: f64 = 0.25;
+/// Power read some fifty times a second is a sample of what steps of milliseconds drew; so much of it makes an interval.
+const INTEGRATED_SECONDS: f64 = 0.1;
 /// More than any device draws; a jump above it is a broken counter, not energy.
 const MOST_WATTS: f64 = 20_000.0;
 /// A failure is worth a word once it lasts this long; single failed reads are only counted.
@@ -148,6 +150,11 @@ impl CounterFollower {
         let ends = match self.pace {
             Pace::Ticking => look.edge != Edge::None,
             Pace::Instant => counter != last.counter,
+            Pace::Integrated => {
+                self.rough |= at.seconds_since(last.at) > ADJACENT_SECONDS || failed_for.is_some();
+                let whole = |base: Mark| at.seconds_since(base.at) >= INTEGRATED_SECONDS;
+                counter != last.counter && self.base.is_none_or(whole)
+            }
             Pace::Exact => true,
         };
         if !ends {

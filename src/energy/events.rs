@@ -10,6 +10,8 @@ pub(super) enum Pace {
     Ticking,
     /// Every changed reading is as of now.
     Instant,
+    /// Every reading is as of now, but so coarse a sample that only several of them together say anything.
+    Integrated,
     /// Every reading is as of now, changed or not.
     Exact,
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use super::features::{StepFeatures, WIDTH, Work};
 use super::least_squares::Normal;
+use super::smear::Smear;
 use crate::units::Moment;
 
 /// Candidate lags in milliseconds. A counter's own delay is tens of milliseconds; a power reading averaged over a
@@ -12,10 +13,14 @@ use crate::units::Moment;
 const CANDIDATES_MS: [u64; 20] = [
     0, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 100, 120, 150, 200, 250, 300, 400, 500, 600,
 ];
-/// Ticks looked at by a scan, and between two scans.
-const WINDOW: usize = 256;
+/// The lag is found to this, a small part of a tick.
+const FINEST_NANOS: u64 = 2_000_000;
+/// Ticks looked at by a scan.
+const WINDOW: usize = 512;
+/// Ticks between two scans.
+const PAUSE: usize = 256;
 /// The first scans follow each other more closely, because until the lag is found every tick is placed wrongly.
-const EARLY_WINDOW: usize = 64;
+const EARLY_PAUSE: usize = 64;
 const EARLY_SCANS: u32 = 6;
 /// Another lag must leave this share of the present one's residual, or less, to replace it.
 const MUST_IMPROVE: f64 = 0.85;
@@ -32,8 +37,16 @@ struct ClockedStep {
     features: StepFeatures,
 }
 
+/// A tick, and what of which steps it shows.
+pub(super) struct PlacedTick {
+    pub(super) seconds: f64,
+    pub(super) joules: f64,
+    pub(super) parts: Vec<StepFeatures>,
+}
+
 /// The recent ticks, in the counter's own time, and the steps near them.
 pub(super) struct LagScan {
+    smear: Smear,
     ticks: VecDeque<ClockedTick>,
     steps: VecDeque<ClockedStep>,
     fresh: usize,
@@ -42,8 +55,9 @@ pub(super) struct LagScan {
 }
 
 impl LagScan {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(smear: Smear) -> Self {
         Self {
+            smear,
             ticks: VecDeque::new(),
             steps: VecDeque::new(),
             fresh: 0,
@@ -64,16 +78,26 @@ impl LagScan {
             .front()
             .map_or(end.0.saturating_sub(30_000_000_000), |t| t.start.0);
         let oldest = horizon.saturating_sub(1_000_000 * CANDIDATES_MS[CANDIDATES_MS.len() - 1]);
-        while self.steps.front().is_some_and(|s| s.end.0 < oldest) || self.steps.len() > 64 * WINDOW {
+        while self
+            .steps
+            .front()
+            .is_some_and(|s| self.smear.shown_until(s.end).0 < oldest)
+            || self.steps.len() > 64 * WINDOW
+        {
             self.steps.pop_front();
         }
     }
 
-    /// Forgets everything but the lag: after a gap old ticks and new ones do not belong together.
-    pub(super) fn clear(&mut self) {
+    /// After a gap old ticks and new ones do not belong together. The steps may be those of ticks still to come.
+    pub(super) fn forget_ticks(&mut self) {
         self.ticks.clear();
-        self.steps.clear();
         self.fresh = 0;
+    }
+
+    /// Forgets everything but the lag, for time begins anew.
+    pub(super) fn clear(&mut self) {
+        self.forget_ticks();
+        self.steps.clear();
     }
 
     /// Takes in a tick and scans when it is time. True when the lag changed.
@@ -85,9 +109,9 @@ impl LagScan {
         self.fresh += 1;
         if self.fresh
             < if self.scans < EARLY_SCANS {
-                EARLY_WINDOW
+                EARLY_PAUSE
             } else {
-                WINDOW
+                PAUSE
             }
         {
             return false;
@@ -110,19 +134,75 @@ impl LagScan {
             return false;
         }
         self.scans = self.scans.saturating_add(1);
-        let residuals = CANDIDATES_MS.map(|ms| self.residual(ms * 1_000_000, &works));
-        let present = CANDIDATES_MS
-            .iter()
-            .position(|ms| ms * 1_000_000 == self.lag_nanos)
-            .unwrap_or(0);
-        let best = (0..residuals.len())
-            .min_by(|a, b| residuals[*a].total_cmp(&residuals[*b]))
-            .unwrap_or(present);
-        if residuals[best] > MUST_IMPROVE * residuals[present] {
+        let present = self.residual(self.lag_nanos, &works);
+        let (best, residual) = self.best(&works);
+        if best == self.lag_nanos || residual > MUST_IMPROVE * present {
             return false;
         }
-        self.lag_nanos = CANDIDATES_MS[best] * 1_000_000;
-        best != present
+        self.lag_nanos = best;
+        true
+    }
+
+    /// The lag of the least residual, and that residual: the best candidate, then ever closer around it.
+    fn best(&self, works: &[Work]) -> (u64, f64) {
+        let at = |nanos: u64| (nanos, self.residual(nanos, works));
+        let candidates = CANDIDATES_MS.map(|ms| at(ms * 1_000_000));
+        let place = (0..candidates.len())
+            .min_by(|a, b| candidates[*a].1.total_cmp(&candidates[*b].1))
+            .unwrap_or(0);
+        let mut best = candidates[place];
+        let mut low = candidates[place.saturating_sub(1)].0;
+        let mut high = candidates[(place + 1).min(candidates.len() - 1)].0;
+        while high - low > FINEST_NANOS {
+            for nanos in [low.midpoint(best.0), best.0.midpoint(high)] {
+                let here = at(nanos);
+                if here.1 < best.1 {
+                    best = here;
+                }
+            }
+            let quarter = (high - low) / 4;
+            (low, high) = (
+                best.0.saturating_sub(quarter).max(low),
+                (best.0 + quarter).min(high),
+            );
+        }
+        best
+    }
+
+    /// The ticks that are remembered, oldest first, with the parts of steps that each shows by the present lag.
+    pub(super) fn placed_ticks(&self) -> impl Iterator<Item = PlacedTick> {
+        let mut first = 0;
+        self.ticks.iter().map(move |tick| PlacedTick {
+            seconds: tick.end.seconds_since(tick.start),
+            joules: tick.joules,
+            parts: self.parts(tick, self.lag_nanos, &mut first).collect(),
+        })
+    }
+
+    /// The parts of steps that a tick shows. `first` is the first step that may matter, and moves on with the ticks.
+    fn parts<'a>(
+        &'a self,
+        tick: &ClockedTick,
+        lag: u64,
+        first: &mut usize,
+    ) -> impl Iterator<Item = StepFeatures> + use<'a> {
+        let (from, to) = (
+            Moment(tick.start.0.saturating_sub(lag)),
+            Moment(tick.end.0.saturating_sub(lag)),
+        );
+        let smear = self.smear;
+        while self
+            .steps
+            .get(*first)
+            .is_some_and(|s| smear.shown_until(s.end) <= from)
+        {
+            *first += 1;
+        }
+        let near = self.steps.range(*first..).take_while(move |s| s.start < to);
+        let parts = near.map(move |s| (s, smear.share((s.start, s.end), (from, to))));
+        parts
+            .filter(|(_, share)| *share > 0.0)
+            .map(|(s, share)| s.features.part(share))
     }
 
     fn residual(&self, lag: u64, works: &[Work]) -> f64 {
@@ -130,20 +210,12 @@ impl LagScan {
         let mut normal = Normal::new(n);
         let mut first = 0;
         for tick in &self.ticks {
-            let (from, to) = (tick.start.0.saturating_sub(lag), tick.end.0.saturating_sub(lag));
             let mut features = vec![0.0; n];
-            features[0] = (to - from) as f64 * 1e-9;
-            while first < self.steps.len() && self.steps[first].end.0 <= from {
-                first += 1;
-            }
-            for step in self.steps.range(first..).take_while(|s| s.start.0 < to) {
-                let overlap = step.end.0.min(to).saturating_sub(step.start.0.max(from));
-                let share = overlap as f64 / (step.end.0 - step.start.0).max(1) as f64;
-                let place = works.iter().position(|w| *w == step.features.work).unwrap_or(0);
+            features[0] = tick.end.seconds_since(tick.start);
+            for part in self.parts(tick, lag, &mut first) {
+                let place = works.iter().position(|w| *w == part.work).unwrap_or(0);
                 let own = &mut features[1 + place * WIDTH..1 + (place + 1) * WIDTH];
-                own.iter_mut()
-                    .zip(&step.features.values)
-                    .for_each(|(f, v)| *f += share * v);
+                own.iter_mut().zip(&part.values).for_each(|(f, v)| *f += v);
             }
             normal.add(&features, tick.joules, 1.0);
         }

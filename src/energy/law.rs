@@ -14,6 +14,9 @@ const BUSY_MEMORY: f64 = 600.0;
 const QUIET_MEMORY: f64 = 60.0;
 /// Seconds of quiet time, decayed, from which the quiet alone tells the idle watts.
 const QUIET_ENOUGH: f64 = 1.0;
+/// What they never fall below from then on: on a lane that hardly ever rests, the idle watts seen last are better than
+/// those that busy ticks suggest.
+const QUIET_KEPT: f64 = 1.1;
 /// A tick's weight is capped at that of one with this share of the mean power.
 const FAINTEST: f64 = 0.2;
 /// How strongly a solution is held to the one before it, relative to each feature's evidence.
@@ -88,8 +91,13 @@ impl Law {
         }
         self.track_error(tick);
         let fade = (-tick.seconds / QUIET_MEMORY).exp();
-        self.quiet_joules *= fade;
-        self.quiet_seconds *= fade;
+        let least = if self.quiet_seconds < QUIET_ENOUGH {
+            0.0
+        } else {
+            (QUIET_KEPT / self.quiet_seconds).min(1.0)
+        };
+        self.quiet_joules *= fade.max(least);
+        self.quiet_seconds *= fade.max(least);
         self.mean_joules = self.mean_joules * fade + tick.joules;
         self.mean_seconds = self.mean_seconds * fade + tick.seconds;
         let mut young = false;
@@ -200,11 +208,16 @@ impl Law {
         self.declared_idle.or(quiet)
     }
 
-    /// Forgets all ticks, such as when they turn out to have been placed wrongly in time. Durations and idle stay.
+    /// Forgets all ticks, such as when they turn out to have been placed wrongly in time: quiet ones too, for what passed
+    /// for quiet was not. The steps' durations stay.
     pub(super) fn forget_ticks(&mut self) {
-        self.busy = Normal::new(self.x.len());
-        self.ticks.iter_mut().for_each(|t| *t = 0);
-        self.error = None;
+        let mut blank = Self::new(self.declared_idle);
+        std::mem::swap(&mut blank.works, &mut self.works);
+        std::mem::swap(&mut blank.durations, &mut self.durations);
+        blank.ticks = vec![0; blank.works.len()];
+        blank.x.resize(1 + blank.works.len() * WIDTH, 0.0);
+        blank.busy.grow(blank.x.len());
+        *self = blank;
     }
 
     /// Idle power in watts as fitted, 0 before any evidence.
@@ -305,6 +318,27 @@ mod tests {
             law.idle_watts()
         );
         assert!(law.error().is_some_and(|e| e < 0.02), "{law:?}");
+    }
+
+    #[test]
+    fn idle_watts_seen_once_outlast_an_hour_without_rest() {
+        let mut law = Law::new(None);
+        for k in 0..36_000u32 {
+            // As the step takes ever the same share of the tick, busy ticks cannot tell idling from working.
+            let parts = [part(f64::from(k % 7) * 10.0, 3.0)];
+            let parts = if k < 50 { &parts[..0] } else { &parts[..] };
+            let active = parts.len() as f64 * (20.0 + 0.7 * f64::from(k % 7));
+            law.observe_tick(&Tick {
+                seconds: 0.1,
+                joules: 8.0 + active,
+                parts,
+            });
+        }
+        assert!(
+            (law.idle_watts() / 80.0 - 1.0).abs() < 0.01,
+            "{}",
+            law.idle_watts()
+        );
     }
 
     #[test]

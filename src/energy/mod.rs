@@ -35,8 +35,17 @@ mod run_loop;
 mod sampling;
 mod self_test;
 mod settings;
+mod smear;
+mod station;
 mod tape;
+mod workbench;
 
+#[cfg(test)]
+mod abuse_tests;
+#[cfg(test)]
+mod accuracy_tests;
+#[cfg(test)]
+mod bars;
 #[cfg(test)]
 mod book_tests;
 #[cfg(test)]
@@ -44,9 +53,13 @@ mod conservation_tests;
 #[cfg(test)]
 mod fallback_tests;
 #[cfg(test)]
+mod flawed_meter_tests;
+#[cfg(test)]
 mod nvml_tests;
 #[cfg(test)]
-mod recovery_tests;
+mod played_lane;
+#[cfg(test)]
+mod stage;
 #[cfg(test)]
 mod tape_tests;
 #[cfg(test)]
@@ -62,3 +75,5 @@ pub use records::{Account, StepRecord, StepRow};
 pub use report::{DeviceEnergy, DeviceTotals, RequestEnergy, Source};
 pub use settings::{IdlePolicy, LaneDevice, MeterChoice, MeterSettings, ModelledPower};
 pub use tape::{TapeError, TapeReplay, check_record, replay_tape};
+#[doc(hidden)]
+pub use workbench::Workbench;

@@ -14,17 +14,13 @@ use super::ledger::Bill;
 use super::meter::Meter;
 use super::records::StepRecord;
 use super::report::{DeviceEnergy, DeviceTotals, RequestEnergy};
-use super::sampling::TickClock;
 use super::settings::{LaneDevice, MeterSettings};
+use super::station::Station;
 use super::tape::{Header, Tape};
-use crate::units::{Clock, DeviceId, Microjoules, Moment, RequestId, Watts};
+use crate::units::{Clock, DeviceId, Moment, RequestId, Watts};
 
 /// Reads on demand come no closer together than this.
 const CLOSEST_READS: f64 = 0.001;
-/// A trial of some seconds takes fewer readings than this.
-const MOST_KEPT_BACK: usize = 8_192;
-/// A meter on trial that fails for so long is told of as any other.
-const TRIAL_PATIENCE: f64 = 0.5;
 /// The loop wakes at least this often, so that records do not pile up.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// The same while a tape is written, so that it is never further behind.
@@ -56,18 +52,6 @@ struct Waiter {
     id: RequestId,
     since: Moment,
     reply: oneshot::Sender<Option<RequestEnergy>>,
-}
-
-struct Station {
-    lane: LaneDevice,
-    meter: Box<dyn Meter>,
-    ticks: TickClock,
-    reads: u64,
-    last_read: Option<Moment>,
-    last_counter: Option<Microjoules>,
-    /// Readings of a meter on trial: booked once it passes, forgotten if it fails.
-    kept_back: Vec<Entry>,
-    failing_since: Option<Moment>,
 }
 
 /// How the handles reach the loop.
@@ -114,16 +98,7 @@ impl RunLoop {
                 .position(same)
                 .map(|found| strays.swap_remove(found));
             openings.push(Opening::new(lane.device, &lane.name, meter.as_ref(), earlier));
-            stations.push(Station {
-                lane: lane.clone(),
-                ticks: TickClock::new(!meter.reads_are_instant()),
-                meter,
-                reads: 0,
-                last_read: None,
-                last_counter: None,
-                kept_back: Vec::new(),
-                failing_since: None,
-            });
+            stations.push(Station::new(meter, lane));
         }
         let mut tape_alarms = Alarms::new("all devices");
         let tape = settings.record.as_deref().and_then(|path| {
@@ -265,35 +240,11 @@ impl RunLoop {
     }
 
     fn take_reading(&mut self, place: usize, at: Moment, entry: Entry) {
-        let station = &mut self.stations[place];
-        let is_same = self.accounting.opening(place).fits(station.meter.as_ref());
-        let failed = matches!(&entry, Entry::Reading { read: Err(_), .. });
-        let since = *station.failing_since.get_or_insert(at);
-        if !failed {
-            station.failing_since = None;
-        }
-        let is_away = failed && at.seconds_since(since) > TRIAL_PATIENCE;
-        let has_room = station.kept_back.len() < MOST_KEPT_BACK;
-        if is_same && station.meter.is_on_trial() && !is_away && has_room {
-            station.kept_back.push(entry);
-            return;
-        }
-        let mut kept = std::mem::take(&mut station.kept_back);
-        // A trial that ends with an error failed: what it read is worth nothing, but its time is a gap.
-        if let Entry::Reading { read: Err(why), .. } = &entry {
-            kept.truncate(1);
-            for first in &mut kept {
-                if let Entry::Reading { read, .. } = first {
-                    *read = Err(why.clone());
-                }
-            }
-        }
-        for entry in kept {
+        let sifted = self.stations[place].sift(at, entry, self.accounting.opening(place));
+        for entry in sifted.entries {
             self.enter(entry);
         }
-        if is_same {
-            self.enter(entry);
-        } else {
+        if sifted.is_another_meter {
             self.change_meter(place, at);
         }
     }
@@ -308,7 +259,6 @@ impl RunLoop {
         let earlier = earlier.filter(|_| was.source != meter.source());
         let earlier = earlier.map(|found| self.strays.swap_remove(found));
         let opening = Opening::new(lane.device, &lane.name, meter.as_ref(), earlier);
-        self.stations[place].begin_anew();
         self.enter(Entry::Meter { at, why, opening });
     }
 
@@ -413,33 +363,6 @@ impl RunLoop {
             .map(until)
             .fold(longest.as_secs_f64(), f64::min);
         Duration::from_secs_f64(seconds).max(SHORTEST_PAUSE)
-    }
-}
-
-impl Station {
-    /// The meter became another one; what was read of it before says nothing of what comes.
-    fn begin_anew(&mut self) {
-        self.ticks = TickClock::new(!self.meter.reads_are_instant());
-        (self.last_read, self.last_counter) = (None, None);
-    }
-
-    fn read(&mut self, at: Moment) -> Entry {
-        let read = self.meter.read(at);
-        self.reads += 1;
-        let counter = read.as_ref().ok().map(|r| r.counter);
-        let edge = self.ticks.observed(
-            at,
-            counter.map(|c| self.last_counter.is_some_and(|last| last != c)),
-        );
-        self.last_counter = counter.or(self.last_counter);
-        self.last_read = Some(at);
-        Entry::Reading {
-            device: self.lane.device,
-            at,
-            read,
-            edge,
-            period: self.ticks.period(),
-        }
     }
 }
 
