@@ -32,10 +32,13 @@ const END_OF_TEXT: &str = "5";
 /// How long the server may take to find the card's delay, how long it then has to fit the law anew, and how long its
 /// bills are looked at.
 const FINDING: Duration = Duration::from_secs(12);
-const FITTING: Duration = Duration::from_secs(3);
-const LOOKING: Duration = Duration::from_secs(4);
-/// Half a second in nanoseconds: from there on each request's joules must be right. Shorter ones must be right in sum.
-const LONG: u64 = 500_000_000;
+const FITTING: Duration = Duration::from_secs(5);
+const LOOKING: Duration = Duration::from_secs(6);
+/// Of all requests this share, the longest, must each be right; the others must be right in sum. How long they are
+/// is the machine's to say.
+const LONGEST: f64 = 0.2;
+/// A server rests before its first client, and a rest tells its idle watts.
+const REST: Duration = Duration::from_millis(3_500);
 
 /// A server whose card is played, and the card's files.
 struct House {
@@ -51,6 +54,8 @@ impl House {
             tick_ms: 60.0,
             delay_ms: DELAY_MS,
             idle: vec![(0.0, IDLE_WATTS)],
+            // Joules go by tokens here, so a fast machine draws more than any board could.
+            power_limit: 1e5,
             ..BoardConfig::default()
         };
         let script = Script {
@@ -286,7 +291,8 @@ async fn bills(house: &House, ids: &[String]) -> BTreeMap<String, RequestEnergy>
 #[tokio::test(flavor = "multi_thread")]
 async fn the_joules_of_requests_are_those_that_were_spent() {
     let house = House::open();
-    let load = Load::start(&house, 12);
+    tokio::time::sleep(REST).await;
+    let load = Load::start(&house, 16);
     let (begun, mut learnt, mut scrapes) = (Instant::now(), None, 0);
     // Until the card's delay is found, energy is placed where it was not spent; then the law is fitted anew.
     let until = |learnt: &Option<(Instant, u64)>| learnt.map_or(begun + FINDING, |(at, _)| at + LOOKING);
@@ -307,7 +313,7 @@ async fn the_joules_of_requests_are_those_that_were_spent() {
     let device = house.device().await;
 
     let truth = truth(&house.path("tape.jsonl"));
-    let (mut errors, mut got, mut want) = (Vec::new(), 0.0, 0.0);
+    let (mut judged, mut got, mut want) = (Vec::new(), 0.0, 0.0);
     for (id, bill) in &bills {
         let ((start, end), joules) = (truth.lives[id], truth.joules[id]);
         if start < learnt {
@@ -315,15 +321,17 @@ async fn the_joules_of_requests_are_those_that_were_spent() {
         }
         got += bill.total().0;
         want += joules;
-        if end - start >= LONG {
-            errors.push((bill.total().0 / joules - 1.0).abs());
-        }
+        judged.push((end - start, (bill.total().0 / joules - 1.0).abs()));
     }
+    judged.sort_by_key(|(life, _)| std::cmp::Reverse(*life));
+    judged.truncate((LONGEST * judged.len() as f64).ceil() as usize);
+    let shortest = judged.last().map_or(0, |(life, _)| life / 1_000_000);
+    let mut errors: Vec<f64> = judged.into_iter().map(|(_, error)| error).collect();
     errors.sort_by(f64::total_cmp);
     let (median, p95) = (errors[errors.len() / 2], errors[errors.len() * 95 / 100]);
     let bias = got / want - 1.0;
     println!(
-        "{} requests, {} long ones after learning, {scrapes} scrapes, batches up to {}: median error \
+        "{} requests, the longest {} after learning of {shortest} ms or more, {scrapes} scrapes, batches up to {}: median error \
          {median:.4}, p95 {p95:.4}, bias {bias:.4}; {device}",
         bills.len(),
         errors.len(),
