@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::adapt::Remap;
+use super::calibration::Calibration;
 use super::cluster::{KINDS, Kinds};
 use super::dense::Dense;
 use super::drift::Drift;
@@ -60,6 +61,8 @@ pub struct Learner {
     /// By model, then kind.
     by_kind: Vec<Vec<Count>>,
     heads: Vec<Head>,
+    #[serde(default)]
+    calibration: Calibration,
     /// Heads over embeddings, where texts come with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dense: Option<Dense>,
@@ -82,6 +85,7 @@ impl Learner {
             kinds: Kinds::default(),
             by_kind: vec![vec![Count::default(); KINDS]; count],
             heads: vec![Head::default(); if context { count } else { 0 }],
+            calibration: Calibration::default(),
             dense: None,
             gate: Gate::default(),
             labels: vec![0; count],
@@ -166,18 +170,19 @@ impl Learner {
                 }
             }
             Stage::Head => {
-                let offset = logit(self.kind_rate(base, model, context).0);
-                Belief::of(self.heads[model].predict(&context.features, offset))
+                let said = self.worded(model, context, self.kind_rate(base, model, context).0);
+                Belief::of(self.calibration.of(said))
             }
             Stage::Embedding => {
-                let offset = logit(self.kind_rate(base, model, context).0);
-                let said = self.embedded(model, context, offset);
-                Belief::of(said.unwrap_or(Logit {
-                    mean: offset,
-                    variance: 0.0,
-                }))
+                let said = self.worded(model, context, self.kind_rate(base, model, context).0);
+                Belief::of(self.embedded(model, context, said.mean).unwrap_or(said))
             }
         }
+    }
+
+    /// What the head over words says, uncalibrated, of a text whose kind satisfies at `rate`.
+    fn worded(&self, model: usize, context: &Context, rate: f64) -> Logit {
+        self.heads[model].predict(&context.features, logit(rate))
     }
 
     fn embedded(&self, model: usize, context: &Context, offset: f64) -> Option<Logit> {
@@ -211,15 +216,15 @@ impl Learner {
         let base = self.rates.rate(sla, model).0;
         if self.context {
             let kind = self.kind_rate(base, model, context).0;
-            let offset = logit(kind);
-            let head = sigmoid(self.heads[model].predict(&context.features, offset).mean);
-            let embedded = self
-                .embedded(model, context, offset)
-                .map(|said| sigmoid(said.mean));
+            let said = self.worded(model, context, kind);
+            let head = sigmoid(self.calibration.of(said).mean);
+            let embedded = self.embedded(model, context, said.mean);
+            let embedded = embedded.map(|said| sigmoid(said.mean));
             self.gate.label([base, kind, head], embedded, satisfied);
-            self.heads[model].learn(&context.features, offset, satisfied, weight);
+            self.calibration.learn(said, satisfied, weight);
+            self.heads[model].learn(&context.features, logit(kind), satisfied, weight);
             if let Some(dense) = &mut self.dense {
-                dense.learn(model, context.embedding.as_ref(), offset, satisfied, weight);
+                dense.learn(model, context.embedding.as_ref(), said.mean, satisfied, weight);
             }
             if !matches!(picked_by, Some(Stage::Head | Stage::Embedding))
                 && let Some(count) = context
@@ -253,6 +258,7 @@ impl Learner {
         if let Some(head) = self.heads.get_mut(changed) {
             head.doubt();
         }
+        self.calibration.doubt();
         if let Some(dense) = &mut self.dense {
             dense.doubt(changed);
         }
@@ -265,6 +271,7 @@ impl Learner {
             && self.labels.len() == models
             && self.drift.len() == models
             && self.heads.len() == heads
+            && self.calibration.fits()
             && self.dense.as_ref().is_none_or(|dense| dense.fits(models))
             && self.kinds.fits()
     }

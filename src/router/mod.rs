@@ -11,7 +11,7 @@
 //! written in.
 //!
 //! From outside in: [`event`] and [`config`] (the words), [`policy`] (who decides), [`learner`] with
-//! [`posterior`], [`cluster`], [`logistic`], [`dense`] over `newton`, [`gate`], [`drift`] (quality), [`cost`] with [`length`] and [`accuracy`]
+//! [`posterior`], [`cluster`], [`logistic`], `mlp`, [`dense`] over `newton` and `calibration`, [`gate`], [`drift`] (quality), [`cost`] with [`length`] and [`accuracy`]
 //! (joules), [`queue`],
 //! [`price`], [`warm`], [`explore`] (parts of policies), [`memory`], [`report`], [`state`] (what is kept),
 //! [`draw`], `beta`, `bits`, [`features`] and [`embedding`] (tools).
@@ -20,6 +20,7 @@ pub mod accuracy;
 pub mod adapt;
 mod beta;
 mod bits;
+mod calibration;
 pub mod cluster;
 pub mod config;
 mod core;
@@ -36,6 +37,7 @@ pub mod learner;
 mod length;
 pub mod logistic;
 pub mod memory;
+mod mlp;
 mod newton;
 mod nnls;
 pub mod policy;
@@ -47,6 +49,8 @@ mod sparse;
 pub mod state;
 pub mod warm;
 
+#[cfg(test)]
+mod embedding_laws;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
