@@ -168,13 +168,17 @@ impl Lane {
             let sequence = &host.running[&need.key];
             let (prefill_tokens, decode_tokens) = sequence.split(need.tokens);
             let first = sequence.computed();
+            let complete = sequence.remaining() == need.tokens;
             batch.push(
                 sequence.pending(need.tokens),
                 first,
                 sequence.prompt_length(),
                 sequence.page_numbers(),
-                sequence.remaining() == need.tokens,
+                complete && !sequence.only_reads(),
             );
+            if complete && sequence.only_reads() {
+                batch.want_hidden();
+            }
             rows.push(StepRow {
                 account: sequence.job.account,
                 prefill_tokens,
@@ -285,7 +289,7 @@ impl Lane {
         let now = self.clock.now();
         let host = &mut self.hosts[model];
         let mut ended = Vec::new();
-        let mut row = 0;
+        let (mut row, mut hidden_row) = (0, 0);
         for need in step {
             let complete = host
                 .running
@@ -298,8 +302,13 @@ impl Lane {
             let Some(sequence) = host.running.get_mut(&need.key) else {
                 continue;
             };
-            let end = sequence.accept(logits.row_mut(row), &host.tokenizer, &host.end_tokens, now);
-            row += 1;
+            let end = if sequence.only_reads() {
+                hidden_row += 1;
+                Some(sequence.read(logits.hidden_row(hidden_row - 1), now))
+            } else {
+                row += 1;
+                sequence.accept(logits.row_mut(row - 1), &host.tokenizer, &host.end_tokens, now)
+            };
             if end.is_none() && host.decoder.restarts_at(sequence.length()) {
                 sequence.restart(host.decoder.cache_salt(sequence.length()));
             }

@@ -102,8 +102,8 @@ impl Engine {
     /// Puts a job in the queue of its model's lane.
     ///
     /// # Errors
-    /// `EmptyPrompt`, `UnknownToken`, `ContextExceeded` or `Constraint` for what can never be served, `QueueFull`
-    /// for what might be later.
+    /// `EmptyPrompt`, `UnknownToken`, `ContextExceeded`, `NoHidden` or `Constraint` for what can never be served,
+    /// `QueueFull` for what might be later.
     pub fn submit(&self, job: Job) -> Result<JobStream, EngineError> {
         self.check_size(&job)?;
         let guide = self.guide(&job)?;
@@ -153,6 +153,11 @@ impl Engine {
         let facts = &self.0.models[job.model.index()];
         if job.prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);
+        }
+        if job.max_tokens == 0 && facts.hidden_width.is_none() {
+            return Err(EngineError::NoHidden {
+                model: facts.name.clone(),
+            });
         }
         if let Some(token) = job.prompt.iter().find(|t| t.0 as usize >= facts.vocabulary) {
             return Err(EngineError::UnknownToken {

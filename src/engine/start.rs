@@ -72,6 +72,8 @@ pub struct ModelFacts {
     pub default_sampling: Sampling,
     pub end_tokens: Vec<TokenId>,
     pub has_chat_template: bool,
+    /// Numbers of a token's hidden state; `None` where it does not show them.
+    pub hidden_width: Option<usize>,
     /// Whether its sequences run side by side; else one after the other.
     pub batched: bool,
 }
@@ -330,6 +332,7 @@ impl Opening {
             },
             end_tokens: loaded.end_tokens.clone(),
             has_chat_template: loaded.template.is_some(),
+            hidden_width: loaded.decoder.hidden_width(),
             batched: loaded.batched,
         }
     }

@@ -1,6 +1,6 @@
 //! Decoders on candle behind plain data: packed-batch forward, weights, tokenizers and chat templates.
 //!
-//! Nothing of candle leaves this room: a [`Batch`] of integers goes in, [`Logits`] of `f32` come out.
+//! Nothing of candle leaves this room: a [`Batch`] of integers goes in, [`Logits`] and hidden states of `f32` come out.
 
 mod attention;
 mod batch;
