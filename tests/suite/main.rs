@@ -8,6 +8,7 @@ mod batching;
 mod companions;
 mod constrained;
 mod damaged;
+mod encoder;
 mod energy;
 mod gguf;
 mod http;
