@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use super::StepSink;
 use super::board::Board;
+use super::encode::{Errand, Study};
 use super::host::{Host, Ticket};
 use super::pages::{KvBudget, Page};
 use super::plan::Need;
@@ -14,17 +15,19 @@ use super::request::{EngineError, Event};
 use super::sequence::{Arrival, Sequence};
 use super::turns::Turns;
 use crate::energy::{StepRecord, StepRow};
-use crate::model::{Batch, Logits};
+use crate::model::{Batch, Encoder, Logits};
 use crate::units::{Clock, DeviceId, Moment};
 
 pub enum Command {
     Submit(Box<Arrival>),
+    Encode(Errand),
     Stop,
 }
 
 pub struct Lane {
     device: DeviceId,
     hosts: Vec<Host>,
+    study: Study,
     turns: Turns,
     /// Bytes of keys and values that the hosts share.
     budget: KvBudget,
@@ -51,6 +54,7 @@ impl Lane {
         Self {
             device,
             hosts,
+            study: Study::default(),
             turns,
             budget,
             step_tokens,
@@ -60,6 +64,12 @@ impl Lane {
             clock,
             last_finish: None,
         }
+    }
+
+    /// Lets the lane encode texts, too.
+    pub fn with_encoder(mut self, encoder: Encoder) -> Self {
+        self.study = Study::of(encoder);
+        self
     }
 
     /// Serves until told to stop or until nobody can send any more; what runs then is failed.
@@ -79,7 +89,7 @@ impl Lane {
 
     /// Takes all commands there are; without work it sleeps until one comes. False when the lane is to end.
     fn take_commands(&mut self, commands: &Receiver<Command>) -> bool {
-        let mut idle = !self.hosts.iter().any(Host::has_work);
+        let mut idle = !self.hosts.iter().any(Host::has_work) && !self.study.has_work();
         loop {
             let command = if idle {
                 idle = false;
@@ -89,6 +99,7 @@ impl Lane {
             };
             match command {
                 Ok(Command::Submit(arrival)) => self.enter(*arrival),
+                Ok(Command::Encode(errand)) => self.study.enter(errand),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -104,8 +115,13 @@ impl Lane {
         }
     }
 
-    /// One step of one model, if there is anything to do.
+    /// One step of one model, if there is anything to do; before it the encoder reads one text, since a whole request
+    /// waits for that.
     pub fn turn(&mut self) {
+        if let Some(host) = self.hosts.first() {
+            self.study
+                .encode_one(self.device, host.id, self.sink.as_ref(), &self.clock);
+        }
         self.drop_abandoned();
         self.admit();
         let busy: Vec<bool> = self.hosts.iter().map(|h| !h.running.is_empty()).collect();

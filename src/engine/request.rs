@@ -164,6 +164,8 @@ pub enum EngineError {
     Grammar { reason: String },
     #[error("'{model}' does not show its hidden states: name an architecture that is served in batches")]
     NoHidden { model: String },
+    #[error("no encoder is loaded: name one in the zoo file's [router]")]
+    NoEncoder,
     #[error("'{model}' failed while computing: {reason}")]
     Step { model: String, reason: String },
     #[error("the server is shutting down")]

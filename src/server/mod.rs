@@ -22,7 +22,7 @@ mod wire;
 
 pub use app::{AppState, router, serve};
 pub use auth::Keys;
-pub use desk::{Answer, Desk, DeskError, DeskSetup, Piece, StartError, Summary, saved_ledger};
+pub use desk::{Answer, Desk, DeskError, DeskSetup, Eyes, Piece, StartError, Summary, saved_ledger};
 pub use metrics::Metrics;
 pub use tap::StepTap;
 pub use wire::{Ask, Delivery, Extension, MatchRule, Prompt, Reference, SamplingWish, Target, Usage};
