@@ -10,6 +10,7 @@ mod constrained;
 mod damaged;
 mod encoder;
 mod energy;
+mod features;
 mod gguf;
 mod http;
 mod labels;
