@@ -170,7 +170,7 @@ pub struct Sla {
 pub struct Router {
     pub policy: Policy,
     pub features: Features,
-    /// The line that says so, so that what is found wrong later can still name it; 0 where none does.
+    /// The line that says so, so that what is found wrong later can still name it; 0 for n-grams, where nothing can be.
     pub features_line: usize,
 }
 

@@ -230,9 +230,10 @@ fn read_router(mut section: Section<'_>, models: &[Model], folder: &Path) -> Res
         let names: Vec<&str> = models.iter().map(|m| m.name.as_str()).collect();
         router.policy = check::policy(value.string()?, &names).map_err(|r| value.refuse(r))?;
     }
+    let mut line = 0;
     let word = match &features {
         Some(value) => {
-            router.features_line = value.line();
+            line = value.line();
             check::features(value.string()?).map_err(|r| value.refuse(r))?
         }
         None => FeatureWord::Ngrams,
@@ -255,6 +256,7 @@ fn read_router(mut section: Section<'_>, models: &[Model], folder: &Path) -> Res
             "write features = \"modernbert\", or leave encoder out",
         )));
     } else if word == FeatureWord::Hidden {
+        router.features_line = line;
         Features::Hidden
     } else {
         Features::Ngrams

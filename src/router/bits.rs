@@ -19,7 +19,7 @@ fn write<S: Serializer>(
 
 fn read<'de, D: Deserializer<'de>>(digits: usize, deserializer: D) -> Result<Vec<u64>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    if text.len() % digits != 0 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if !text.len().is_multiple_of(digits) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(D::Error::custom("a list of floats has an unfinished entry"));
     }
     (0..text.len())
