@@ -12,7 +12,7 @@ use crate::config::{Zoo, bytes_text};
 use crate::energy::MeterInspection;
 
 pub use meter::meter_settings;
-pub use plan::{DeviceNeed, Place, Plan, model_source};
+pub use plan::{DeviceNeed, Eyes, Place, Plan, model_source};
 
 /// Runs the verb.
 pub fn check(args: CheckArgs) -> Result<(), CliError> {
@@ -80,13 +80,14 @@ fn as_tables(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
         .map(|sla| format!("{} {}", sla.name, sla.alpha))
         .collect();
     format!(
-        "{}: the file is right\n\n{}\n\n{}\n\n{}\n\nmeter: {}\npolicy: {}\npromises: {}\nlisten: {}",
+        "{}: the file is right\n\n{}\n\n{}\n\n{}\n\nmeter: {}\npolicy: {}\nfeatures: {}\npromises: {}\nlisten: {}",
         zoo.origin,
         table(&columns, models),
         table(&device_columns, devices),
         meter::meter_table(meters),
         meter::line(meters),
         zoo.router.policy,
+        features_text(zoo, plan),
         promises.join(", "),
         zoo.server.listen,
     )
@@ -119,10 +120,37 @@ fn as_json(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
         "meter": meter::line(meters),
         "meters": meter::meters_json(meters),
         "policy": zoo.router.policy.to_string(),
+        "features": features_json(zoo, plan),
         "sla": slas.collect::<Vec<_>>(),
         "listen": zoo.server.listen.to_string(),
     });
     format!("{report:#}")
+}
+
+/// What the router sees of a text, and who makes it.
+fn features_text(zoo: &Zoo, plan: &Plan) -> String {
+    match &plan.eyes {
+        Eyes::Words => "ngrams".into(),
+        Eyes::Hidden(at) => format!("ngrams and the hidden state of {}", zoo.models[*at].name),
+        Eyes::Encoder(reader) => format!(
+            "ngrams and {} numbers of the encoder at {} ({} parameters, {})",
+            reader.width,
+            reader.located,
+            count_text(reader.parameters),
+            bytes_text(reader.weight_bytes)
+        ),
+    }
+}
+
+fn features_json(zoo: &Zoo, plan: &Plan) -> serde_json::Value {
+    match &plan.eyes {
+        Eyes::Words => json!({"source": "ngrams"}),
+        Eyes::Hidden(at) => json!({"source": "hidden", "model": zoo.models[*at].name}),
+        Eyes::Encoder(reader) => json!({
+            "source": "modernbert", "located": reader.located, "parameters": reader.parameters,
+            "weight_bytes": reader.weight_bytes, "width": reader.width,
+        }),
+    }
 }
 
 /// Parameters as people say them: `494 M`.

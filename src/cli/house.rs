@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::check::model_source;
+use super::check::{Eyes, model_source};
 use super::{CliError, Plan, locate, meter_settings};
 use crate::config::Zoo;
 use crate::energy::{EnergyHandle, LaneDevice, MeterSettings, check_record, open_meters};
 use crate::engine::{Compute, Engine, EngineSettings, HostSpec, Precision, lane_devices};
 use crate::router::{ModelInfo, Policy, RouterConfig, SlaConfig};
-use crate::server::{Desk, DeskSetup, Metrics, StepTap, saved_ledger};
+use crate::server::{self, Desk, DeskSetup, Metrics, StepTap, saved_ledger};
 use crate::store::Store;
-use crate::units::Clock;
+use crate::units::{Clock, ModelId};
 
 /// Draws the router's exploration; fixed, so that a log can be replayed.
 const ROUTER_SEED: u64 = 42;
@@ -39,7 +39,13 @@ pub async fn open(zoo: &Zoo, plan: &Plan, data_dir: &Path) -> Result<Desk, CliEr
         prefix_cache: zoo.server.prefix_cache,
         ..EngineSettings::default()
     };
-    let loading = tokio::task::spawn_blocking(move || Engine::start(&specs, engine_settings, clock, tap));
+    let encoder = match &plan.eyes {
+        Eyes::Encoder(reader) => Some(reader.source.clone()),
+        Eyes::Words | Eyes::Hidden(_) => None,
+    };
+    let loading = tokio::task::spawn_blocking(move || {
+        Engine::start_with_encoder(&specs, encoder, engine_settings, clock, tap)
+    });
     let engine = loading.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
 
     let models: Vec<ModelInfo> = engine
@@ -59,17 +65,34 @@ pub async fn open(zoo: &Zoo, plan: &Plan, data_dir: &Path) -> Result<Desk, CliEr
             alpha: sla.alpha,
         })
         .collect();
-    let router = RouterConfig::new(policy, models, slas, ROUTER_SEED);
+    let eyes = server_eyes(zoo, plan);
+    let router = RouterConfig {
+        embedding: eyes.source(),
+        ..RouterConfig::new(policy, models, slas, ROUTER_SEED)
+    };
     let setup = DeskSetup {
         engine,
         energy,
         router,
+        eyes,
         labels: zoo.slas.iter().map(|sla| sla.labels.clone()).collect(),
         store,
         recovered,
         metrics,
     };
     Desk::start(setup).await.map_err(|e| failed(&e))
+}
+
+/// The same with names: a router that finds another name in its log knows that its vectors are others.
+fn server_eyes(zoo: &Zoo, plan: &Plan) -> server::Eyes {
+    match &plan.eyes {
+        Eyes::Words => server::Eyes::Words,
+        Eyes::Hidden(at) => server::Eyes::Hidden {
+            model: ModelId(*at as u16),
+            name: zoo.models[*at].name.clone(),
+        },
+        Eyes::Encoder(reader) => server::Eyes::Encoder(format!("modernbert:{}", reader.located)),
+    }
 }
 
 /// The devices of `specs`, as meters know them.

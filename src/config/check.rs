@@ -101,6 +101,25 @@ pub(super) fn meter(text: &str) -> Result<MeterKind, Refusal> {
     )
 }
 
+/// The kinds of features, before it is known which encoder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum FeatureWord {
+    Ngrams,
+    Hidden,
+    ModernBert,
+}
+
+pub(super) fn features(text: &str) -> Result<FeatureWord, Refusal> {
+    choose(
+        text,
+        &[
+            ("ngrams", FeatureWord::Ngrams),
+            ("hidden", FeatureWord::Hidden),
+            ("modernbert", FeatureWord::ModernBert),
+        ],
+    )
+}
+
 pub(super) fn idle(text: &str) -> Result<IdlePolicy, Refusal> {
     choose(
         text,

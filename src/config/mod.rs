@@ -182,6 +182,31 @@ pub struct Sla {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Router {
     pub policy: Policy,
+    pub features: Features,
+    /// The line that says so, so that what is found wrong later can still name it; 0 for n-grams, where nothing can be.
+    pub features_line: usize,
+}
+
+/// What the router sees of a text besides its length.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Features {
+    /// Its words and pairs of words.
+    #[default]
+    Ngrams,
+    /// These and the smallest model's hidden state of the prompt.
+    Hidden,
+    /// These and an encoder's vector.
+    ModernBert(Source),
+}
+
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ngrams => f.write_str("ngrams"),
+            Self::Hidden => f.write_str("hidden"),
+            Self::ModernBert(source) => write!(f, "modernbert {source}"),
+        }
+    }
 }
 
 /// How a model is chosen for a request that names none.
@@ -278,6 +303,17 @@ impl Zoo {
     /// The promise of that name.
     pub fn sla(&self, name: &str) -> Option<&Sla> {
         self.slas.iter().find(|s| s.name == name)
+    }
+
+    /// An error about `[router]` that only shows later.
+    pub fn refuse_router(&self, key: &str, problem: String, mend: String) -> ConfigError {
+        ConfigError::Refused {
+            file: self.origin.clone(),
+            line: self.router.features_line,
+            key: format!("router.{key}"),
+            problem,
+            mend,
+        }
     }
 
     /// An error about a model that only shows later, say that it does not fit: it names the line of its `[[model]]`.

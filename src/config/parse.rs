@@ -4,10 +4,11 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use super::check::FeatureWord;
 use super::reader::{Section, Text};
 use super::{
-    ConfigError, DEFAULT_ALPHA, DEFAULT_SLA, Energy, Labels, Model, Refusal, Router, Server, Sla, TlsFiles,
-    Zoo, check, labels, names, parse_bytes,
+    ConfigError, DEFAULT_ALPHA, DEFAULT_SLA, Energy, Features, Labels, Model, Refusal, Router, Server, Sla,
+    Source, TlsFiles, Zoo, check, labels, names, parse_bytes,
 };
 use crate::units::Watts;
 
@@ -33,7 +34,7 @@ pub(super) fn parse(origin: &str, text: &str, folder: &Path) -> Result<Zoo, Conf
     let energy = energy.map_or(Ok(Energy::default()), |s| read_energy(s, folder))?;
     let models = read_models(&text, models, folder)?;
     let slas = read_slas(&text, slas, &models)?;
-    let router = router.map_or(Ok(Router::default()), |s| read_router(s, &models))?;
+    let router = router.map_or(Ok(Router::default()), |s| read_router(s, &models, folder))?;
     Ok(Zoo {
         origin: origin.into(),
         server,
@@ -167,7 +168,7 @@ fn read_models(
         )?;
         let model = Model {
             name: name.string()?.into(),
-            source: source.parse::<super::Source>()?.resolved(folder),
+            source: source.parse::<Source>()?.resolved(folder),
             device: device.map_or(Ok(Default::default()), |v| v.parse())?,
             dtype: dtype.map_or(Ok(Default::default()), |v| v.parse())?,
             max_context: max_context
@@ -243,14 +244,46 @@ fn read_slas(text: &Text<'_>, sections: Vec<Section<'_>>, models: &[Model]) -> R
     Ok(slas)
 }
 
-fn read_router(mut section: Section<'_>, models: &[Model]) -> Result<Router, ConfigError> {
+fn read_router(mut section: Section<'_>, models: &[Model], folder: &Path) -> Result<Router, ConfigError> {
     let policy = section.get("policy");
+    let features = section.get("features");
+    let encoder = section.get("encoder");
     section.finish()?;
-    let Some(value) = policy else {
-        return Ok(Router::default());
+    let mut router = Router::default();
+    if let Some(value) = policy {
+        let names: Vec<&str> = models.iter().map(|m| m.name.as_str()).collect();
+        router.policy = check::policy(value.string()?, &names).map_err(|r| value.refuse(r))?;
+    }
+    let mut line = 0;
+    let word = match &features {
+        Some(value) => {
+            line = value.line();
+            check::features(value.string()?).map_err(|r| value.refuse(r))?
+        }
+        None => FeatureWord::Ngrams,
     };
-    let names: Vec<&str> = models.iter().map(|m| m.name.as_str()).collect();
-    Ok(Router {
-        policy: check::policy(value.string()?, &names).map_err(|r| value.refuse(r))?,
-    })
+    router.features = if word == FeatureWord::ModernBert {
+        let mend = "say which, say encoder = \"hf:answerdotai/ModernBERT-base\"";
+        let value = section.need(encoder, "encoder", mend)?;
+        router.features_line = value.line();
+        let source = value.parse::<Source>()?.resolved(folder);
+        if !matches!(source, Source::Folder(_) | Source::Hub { file: None, .. }) {
+            return Err(value.refuse(Refusal::new(
+                format!("is '{source}', which is no encoder"),
+                "name a folder or a repository, say \"hf:answerdotai/ModernBERT-base\"",
+            )));
+        }
+        Features::ModernBert(source)
+    } else if let Some(value) = encoder {
+        return Err(value.refuse(Refusal::new(
+            "is named, and nothing uses it",
+            "write features = \"modernbert\", or leave encoder out",
+        )));
+    } else if word == FeatureWord::Hidden {
+        router.features_line = line;
+        Features::Hidden
+    } else {
+        Features::Ngrams
+    };
+    Ok(router)
 }

@@ -157,6 +157,10 @@ impl<'a> Value<'a> {
         self.value.span().start
     }
 
+    pub fn line(&self) -> usize {
+        self.text.line(self.offset())
+    }
+
     pub fn refuse(&self, refusal: Refusal) -> ConfigError {
         self.text.refuse(self.offset(), &self.path, refusal)
     }

@@ -300,6 +300,35 @@ const REFUSED: &[(&str, usize, &[&str])] = &[
         5,
         &["`router.policy`", "bandit", "thompson"],
     ),
+    (
+        "{ONE}[router]\nfeatures = \"hiden\"",
+        5,
+        &[
+            "`router.features`",
+            "did you mean \"hidden\"?",
+            "ngrams, hidden, modernbert",
+        ],
+    ),
+    (
+        "{ONE}[router]\nfeatures = \"modernbert\"",
+        4,
+        &["`router.encoder` is missing", "hf:answerdotai/ModernBERT-base"],
+    ),
+    (
+        "{ONE}[router]\nfeatures = \"modernbert\"\nencoder = \"demo:small\"",
+        6,
+        &["`router.encoder`", "'demo:small'", "no encoder"],
+    ),
+    (
+        "{ONE}[router]\nencoder = \"path:m\"\nfeatures = \"hidden\"",
+        5,
+        &["`router.encoder`", "nothing uses it"],
+    ),
+    (
+        "{ONE}[router]\nfeatures = \"modernbert\"\nencoder = \"hf:a/b:c.gguf\"",
+        6,
+        &["`router.encoder`", "no encoder"],
+    ),
     ("{ONE}[router]\nseed = 1", 5, &["`router.seed`", "policy"]),
 ];
 

@@ -145,6 +145,20 @@ policy = "fixed:b"
 }
 
 #[test]
+fn features_are_read() {
+    let router = |text: &str| parse(&format!("{ONE}[router]\n{text}")).unwrap().router;
+    assert_eq!(router("").features, Features::Ngrams);
+    assert_eq!(router("features = \"ngrams\"").features, Features::Ngrams);
+    let hidden = router("policy = \"paper\"\nfeatures = \"hidden\"");
+    assert_eq!((hidden.features, hidden.features_line), (Features::Hidden, 6));
+    let encoder = router("features = \"modernbert\"\nencoder = \"hf:answerdotai/ModernBERT-base\"");
+    assert_eq!(
+        encoder.features.to_string(),
+        "modernbert hf:answerdotai/ModernBERT-base"
+    );
+}
+
+#[test]
 fn files_that_cannot_be_read_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let gone = Zoo::load(Some(&dir.path().join("gone.toml")))
@@ -256,7 +270,7 @@ proptest! {
         key in "[a-z]{4,9}",
         table in prop::sample::select(&["server", "energy", "router"]),
     ) {
-        let known = ["listen", "api_keys_file", "max_queue", "meter", "idle", "policy"];
+        let known = ["listen", "api_keys_file", "max_queue", "meter", "idle", "policy", "features", "encoder"];
         prop_assume!(!known.contains(&key.as_str()));
         let text = format!("{ONE}{}[{table}]\n{key} = 1\n", "# a line\n".repeat(before));
         let error = parse(&text).unwrap_err();

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use super::StepSink;
 use super::board::Board;
+use super::encode::{Errand, Study};
 use super::host::{Host, Ticket};
 use super::pages::{KvBudget, Page};
 use super::plan::Need;
@@ -14,17 +15,19 @@ use super::request::{EngineError, Event};
 use super::sequence::{Arrival, Sequence};
 use super::turns::Turns;
 use crate::energy::{StepRecord, StepRow};
-use crate::model::{Batch, Logits};
+use crate::model::{Batch, Encoder, Logits};
 use crate::units::{Clock, DeviceId, Moment};
 
 pub enum Command {
     Submit(Box<Arrival>),
+    Encode(Errand),
     Stop,
 }
 
 pub struct Lane {
     device: DeviceId,
     hosts: Vec<Host>,
+    study: Study,
     turns: Turns,
     /// Bytes of keys and values that the hosts share.
     budget: KvBudget,
@@ -51,6 +54,7 @@ impl Lane {
         Self {
             device,
             hosts,
+            study: Study::default(),
             turns,
             budget,
             step_tokens,
@@ -60,6 +64,12 @@ impl Lane {
             clock,
             last_finish: None,
         }
+    }
+
+    /// Lets the lane encode texts, too.
+    pub fn with_encoder(mut self, encoder: Encoder) -> Self {
+        self.study = Study::of(encoder);
+        self
     }
 
     /// Serves until told to stop or until nobody can send any more; what runs then is failed.
@@ -79,7 +89,7 @@ impl Lane {
 
     /// Takes all commands there are; without work it sleeps until one comes. False when the lane is to end.
     fn take_commands(&mut self, commands: &Receiver<Command>) -> bool {
-        let mut idle = !self.hosts.iter().any(Host::has_work);
+        let mut idle = !self.hosts.iter().any(Host::has_work) && !self.study.has_work();
         loop {
             let command = if idle {
                 idle = false;
@@ -89,6 +99,7 @@ impl Lane {
             };
             match command {
                 Ok(Command::Submit(arrival)) => self.enter(*arrival),
+                Ok(Command::Encode(errand)) => self.study.enter(errand),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -104,8 +115,13 @@ impl Lane {
         }
     }
 
-    /// One step of one model, if there is anything to do.
+    /// One step of one model, if there is anything to do; before it the encoder reads one text, since a whole request
+    /// waits for that.
     pub fn turn(&mut self) {
+        if let Some(host) = self.hosts.first() {
+            self.study
+                .encode_one(self.device, host.id, self.sink.as_ref(), &self.clock);
+        }
         self.drop_abandoned();
         self.admit();
         let busy: Vec<bool> = self.hosts.iter().map(|h| !h.running.is_empty()).collect();
@@ -168,13 +184,17 @@ impl Lane {
             let sequence = &host.running[&need.key];
             let (prefill_tokens, decode_tokens) = sequence.split(need.tokens);
             let first = sequence.computed();
+            let complete = sequence.remaining() == need.tokens;
             batch.push(
                 sequence.pending(need.tokens),
                 first,
                 sequence.prompt_length(),
                 sequence.page_numbers(),
-                sequence.remaining() == need.tokens,
+                complete && !sequence.only_reads(),
             );
+            if complete && sequence.only_reads() {
+                batch.want_hidden();
+            }
             rows.push(StepRow {
                 account: sequence.job.account,
                 prefill_tokens,
@@ -285,7 +305,7 @@ impl Lane {
         let now = self.clock.now();
         let host = &mut self.hosts[model];
         let mut ended = Vec::new();
-        let mut row = 0;
+        let (mut row, mut hidden_row) = (0, 0);
         for need in step {
             let complete = host
                 .running
@@ -298,8 +318,13 @@ impl Lane {
             let Some(sequence) = host.running.get_mut(&need.key) else {
                 continue;
             };
-            let end = sequence.accept(logits.row_mut(row), &host.tokenizer, &host.end_tokens, now);
-            row += 1;
+            let end = if sequence.only_reads() {
+                hidden_row += 1;
+                Some(sequence.read(logits.hidden_row(hidden_row - 1), now))
+            } else {
+                row += 1;
+                sequence.accept(logits.row_mut(row - 1), &host.tokenizer, &host.end_tokens, now)
+            };
             if end.is_none() && host.decoder.restarts_at(sequence.length()) {
                 sequence.restart(host.decoder.cache_salt(sequence.length()));
             }

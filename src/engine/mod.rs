@@ -8,6 +8,7 @@ pub mod bench;
 mod board;
 mod chain;
 mod draw;
+mod encode;
 mod grammar;
 mod host;
 mod lane;
@@ -33,11 +34,11 @@ pub use start::{EngineSettings, HostSpec, ModelFacts, StartError, lane_devices};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use grammar::{Grammars, Guide};
 
-use crate::energy::StepRecord;
+use crate::energy::{Account, StepRecord};
 use crate::model::{ChatTemplate, Tokenizer};
 use crate::units::{Clock, DeviceId, ModelId, Moment, TokenId};
 
@@ -57,6 +58,8 @@ struct Shared {
     models: Vec<ModelFacts>,
     desks: Vec<Desk>,
     board: Arc<board::Board>,
+    /// Where texts go that the encoder is to read; `None` without one.
+    reception: Option<encode::Reception>,
     max_queue: usize,
     clock: Clock,
 }
@@ -102,8 +105,8 @@ impl Engine {
     /// Puts a job in the queue of its model's lane.
     ///
     /// # Errors
-    /// `EmptyPrompt`, `UnknownToken`, `ContextExceeded` or `Constraint` for what can never be served, `QueueFull`
-    /// for what might be later.
+    /// `EmptyPrompt`, `UnknownToken`, `ContextExceeded`, `NoHidden` or `Constraint` for what can never be served,
+    /// `QueueFull` for what might be later.
     pub fn submit(&self, job: Job) -> Result<JobStream, EngineError> {
         self.check_size(&job)?;
         let guide = self.guide(&job)?;
@@ -131,6 +134,33 @@ impl Engine {
         Ok(stream)
     }
 
+    /// Lets a model read a prompt, on the router's account: the outcome of the job carries its last token's hidden state.
+    /// What it computes of the prompt stays in the prefix cache for whoever answers it.
+    ///
+    /// # Errors
+    /// Those of [`Engine::submit`].
+    pub fn read(&self, model: ModelId, prompt: Vec<TokenId>) -> Result<JobStream, EngineError> {
+        self.submit(Job {
+            account: Account::Router,
+            model,
+            prompt,
+            max_tokens: 0,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            logprobs: None,
+            constraint: None,
+        })
+    }
+
+    /// Lets the encoder read a text, on the router's account. The vector never comes when it fails.
+    ///
+    /// # Errors
+    /// `QueueFull`; `NoEncoder` where none was loaded.
+    pub fn encode_text(&self, text: String) -> Result<oneshot::Receiver<Vec<f32>>, EngineError> {
+        let reception = self.0.reception.as_ref().ok_or(EngineError::NoEncoder)?;
+        reception.enter(text, self.0.max_queue)
+    }
+
     /// Whether a job could be served at all, and the refusal if not.
     pub fn check(&self, job: &Job) -> Result<(), EngineError> {
         self.check_size(job)?;
@@ -153,6 +183,11 @@ impl Engine {
         let facts = &self.0.models[job.model.index()];
         if job.prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);
+        }
+        if job.max_tokens == 0 && facts.hidden_width.is_none() {
+            return Err(EngineError::NoHidden {
+                model: facts.name.clone(),
+            });
         }
         if let Some(token) = job.prompt.iter().find(|t| t.0 as usize >= facts.vocabulary) {
             return Err(EngineError::UnknownToken {

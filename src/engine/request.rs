@@ -16,7 +16,8 @@ pub struct Job {
     pub model: ModelId,
     /// At least one token.
     pub prompt: Vec<TokenId>,
-    /// At least 1; prompt and this together must fit the model's context.
+    /// Prompt and this together must fit the model's context. 0 reads the prompt and answers nothing: the outcome then
+    /// carries its hidden state.
     pub max_tokens: u32,
     pub sampling: Sampling,
     /// Strings that end the answer; they are not part of it.
@@ -114,6 +115,8 @@ pub struct Outcome {
     /// Sampled tokens, the end token included.
     pub completion_tokens: u32,
     pub timing: JobTiming,
+    /// The last layer's state of the prompt's last token, of a job that only read; else empty.
+    pub hidden: Vec<f32>,
 }
 
 /// All from the moment the job was submitted.
@@ -159,6 +162,10 @@ pub enum EngineError {
     Constraint { model: String, reason: String },
     #[error("the answer was given up, because its grammar became too large to follow: {reason}")]
     Grammar { reason: String },
+    #[error("'{model}' does not show its hidden states: name an architecture that is served in batches")]
+    NoHidden { model: String },
+    #[error("no encoder is loaded: name one in the zoo file's [router]")]
+    NoEncoder,
     #[error("'{model}' failed while computing: {reason}")]
     Step { model: String, reason: String },
     #[error("the server is shutting down")]

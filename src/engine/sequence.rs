@@ -175,6 +175,16 @@ impl Sequence {
         self.chain.advance(count);
     }
 
+    /// Whether its prompt is only read.
+    pub fn only_reads(&self) -> bool {
+        self.job.max_tokens == 0
+    }
+
+    /// The end of a prompt that was only read, with its last token's state.
+    pub fn read(&self, hidden: &[f32], now: Moment) -> Event {
+        self.ended(FinishReason::Length, hidden.to_vec(), now)
+    }
+
     /// Samples the next token from `logits`, sends what text it completes, and says how the job ended if it did.
     pub fn accept(
         &mut self,
@@ -252,6 +262,10 @@ impl Sequence {
     }
 
     fn outcome(&self, finish: FinishReason, now: Moment) -> Event {
+        self.ended(finish, Vec::new(), now)
+    }
+
+    fn ended(&self, finish: FinishReason, hidden: Vec<f32>, now: Moment) -> Event {
         let since = |moment: Option<Moment>| {
             std::time::Duration::from_secs_f64(moment.unwrap_or(now).seconds_since(self.submitted))
         };
@@ -265,6 +279,7 @@ impl Sequence {
                 first_token: since(self.first_token),
                 total: since(Some(now)),
             },
+            hidden,
         })
     }
 }

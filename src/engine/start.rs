@@ -5,6 +5,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use super::board::Board;
+use super::encode::Reception;
 use super::grammar::Grammars;
 use super::host::{Host, Memory};
 use super::lane::{Command, Lane};
@@ -13,8 +14,10 @@ use super::prefix::Uses;
 use super::request::Sampling;
 use super::{Desk, Engine, Shared, StepSink};
 use crate::energy::{Account, StepRecord, StepRow};
-use crate::model::{self, Batch, Compute, LoadedModel, ModelError, ModelSource, PAGE_TOKENS, Precision};
-use crate::units::{Clock, DeviceId, ModelId, TokenId};
+use crate::model::{
+    self, Batch, Compute, Encoder, LoadedModel, ModelError, ModelSource, PAGE_TOKENS, Precision,
+};
+use crate::units::{Clock, DeviceId, ModelId, Moment, TokenId};
 
 /// A model to host.
 #[derive(Clone, Debug)]
@@ -72,6 +75,8 @@ pub struct ModelFacts {
     pub default_sampling: Sampling,
     pub end_tokens: Vec<TokenId>,
     pub has_chat_template: bool,
+    /// Numbers of a token's hidden state; `None` where it does not show them.
+    pub hidden_width: Option<usize>,
     /// Whether its sequences run side by side; else one after the other.
     pub batched: bool,
 }
@@ -97,6 +102,8 @@ pub enum StartError {
         context: usize,
         budget: u64,
     },
+    #[error("the router's encoder: {0}")]
+    Encoder(ModelError),
     #[error("the thread of {device} cannot be started: {reason}")]
     Thread { device: String, reason: String },
 }
@@ -129,6 +136,18 @@ impl Engine {
         clock: Clock,
         sink: Arc<dyn StepSink>,
     ) -> Result<Self, StartError> {
+        Self::start_with_encoder(specs, None, settings, clock, sink)
+    }
+
+    /// The same with an encoder beside the models, on the first lane.
+    pub fn start_with_encoder(
+        specs: &[HostSpec],
+        mut encoder: Option<ModelSource>,
+        settings: EngineSettings,
+        clock: Clock,
+        sink: Arc<dyn StepSink>,
+    ) -> Result<Self, StartError> {
+        let mut reception = None;
         let board = Arc::new(Board::new(specs.len()));
         let mut loaded: Vec<Option<(ModelFacts, Desk)>> = specs.iter().map(|_| None).collect();
         for (device, compute, device_name) in lane_devices(specs) {
@@ -139,10 +158,15 @@ impl Engine {
                 .collect();
             let (commands, inbox) = channel();
             let (report, reports) = channel();
+            let encoder = encoder.take();
+            if encoder.is_some() {
+                reception = Some(Reception::new(commands.clone()));
+            }
             let opening = Opening {
                 device,
                 device_name: device_name.clone(),
                 specs: mine,
+                encoder,
                 settings,
                 clock,
                 sink: sink.clone(),
@@ -186,6 +210,7 @@ impl Engine {
             models,
             desks,
             board,
+            reception,
             max_queue: settings.max_queue,
             clock,
         })))
@@ -211,6 +236,7 @@ struct Opening {
     device: DeviceId,
     device_name: String,
     specs: Vec<(ModelId, HostSpec)>,
+    encoder: Option<ModelSource>,
     settings: EngineSettings,
     clock: Clock,
     sink: Arc<dyn StepSink>,
@@ -225,6 +251,7 @@ impl Opening {
             budget: KvBudget::new(kv_bytes),
             uses: self.settings.prefix_cache.then(Uses::default),
         };
+        let encoder = self.load_encoder()?;
         let mut hosts = Vec::new();
         let mut outside = Vec::new();
         for (id, spec) in &self.specs {
@@ -278,6 +305,10 @@ impl Opening {
             self.sink,
             self.clock,
         );
+        let lane = match encoder {
+            Some(encoder) => lane.with_encoder(encoder),
+            None => lane,
+        };
         Ok((lane, outside))
     }
 
@@ -294,6 +325,26 @@ impl Opening {
             model.decoder.release_page(0);
             Ok(model)
         });
+        self.record_load(id, start);
+        loaded.map_err(|source| StartError::Model {
+            name: spec.name.clone(),
+            source,
+        })
+    }
+
+    /// Loads the encoder and lets it read once, on the account `load`.
+    fn load_encoder(&self) -> Result<Option<Encoder>, StartError> {
+        let Some((source, (id, _))) = self.encoder.as_ref().zip(self.specs.first()) else {
+            return Ok(None);
+        };
+        let start = self.clock.now();
+        self.sink.begin_step(self.device, start);
+        let loaded = Encoder::load(source).and_then(|encoder| encoder.encode("warm").map(|_| encoder));
+        self.record_load(*id, start);
+        loaded.map(Some).map_err(StartError::Encoder)
+    }
+
+    fn record_load(&self, model: ModelId, start: Moment) {
         let row = StepRow {
             account: Account::Load,
             prefill_tokens: 0,
@@ -302,15 +353,11 @@ impl Opening {
         };
         self.sink.record(StepRecord {
             device: self.device,
-            model: id,
+            model,
             start,
             end: self.clock.now(),
             rows: vec![row],
         });
-        loaded.map_err(|source| StartError::Model {
-            name: spec.name.clone(),
-            source,
-        })
     }
 
     fn facts(&self, id: ModelId, spec: &HostSpec, loaded: &LoadedModel) -> ModelFacts {
@@ -337,6 +384,7 @@ impl Opening {
             },
             end_tokens: loaded.end_tokens.clone(),
             has_chat_template: loaded.template.is_some(),
+            hidden_width: loaded.decoder.hidden_width(),
             batched: loaded.batched,
         }
     }

@@ -23,6 +23,9 @@ pub struct Batch {
     pub table_width: usize,
     /// Tokens whose logits are wanted, as indices into `input_ids`, rising.
     pub logit_rows: Vec<u32>,
+    /// Tokens whose hidden states are wanted, as indices into `input_ids`, rising. Only for a decoder that has a
+    /// [`hidden_width`](super::Decoder::hidden_width).
+    pub hidden_rows: Vec<u32>,
 }
 
 impl Batch {
@@ -56,6 +59,13 @@ impl Batch {
         self.append_table(&pages[..used]);
     }
 
+    /// Asks for the hidden state of the token appended last.
+    pub fn want_hidden(&mut self) {
+        if let Some(last) = self.input_ids.len().checked_sub(1) {
+            self.hidden_rows.push(last as u32);
+        }
+    }
+
     pub fn sequences(&self) -> usize {
         self.cu_seqlens.len().saturating_sub(1)
     }
@@ -78,17 +88,34 @@ impl Batch {
     }
 }
 
-/// Logits of the rows a batch asked for, `[rows, vocabulary]`.
+/// Logits of the rows a batch asked for, `[rows, vocabulary]`, and the hidden states of the rows it asked those of,
+/// `[hidden rows, width]`: the last layer's, after the final norm, as transformers' `last_hidden_state`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logits {
     values: Vec<f32>,
     vocabulary: usize,
+    hidden: Vec<f32>,
+    width: usize,
 }
 
 impl Logits {
     pub fn new(values: Vec<f32>, vocabulary: usize) -> Self {
         debug_assert_eq!(values.len() % vocabulary, 0);
-        Self { values, vocabulary }
+        Self {
+            values,
+            vocabulary,
+            hidden: Vec::new(),
+            width: 0,
+        }
+    }
+
+    pub fn with_hidden(self, hidden: Vec<f32>, width: usize) -> Self {
+        debug_assert!(width > 0 && hidden.len().is_multiple_of(width));
+        Self {
+            hidden,
+            width,
+            ..self
+        }
     }
 
     pub fn rows(&self) -> usize {
@@ -97,6 +124,11 @@ impl Logits {
 
     pub fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.vocabulary..][..self.vocabulary]
+    }
+
+    /// The hidden state of a row of [`Batch::hidden_rows`].
+    pub fn hidden_row(&self, row: usize) -> &[f32] {
+        &self.hidden[row * self.width..][..self.width]
     }
 
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {

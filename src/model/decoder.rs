@@ -5,7 +5,7 @@ use super::batch::{Batch, Logits};
 
 /// A forward pass over pages the caller hands out.
 pub trait Decoder: Send {
-    /// Computes the batch, writes its keys and values, returns the logits asked for.
+    /// Computes the batch, writes its keys and values, returns the logits and hidden states asked for.
     /// Every page named in the batch must have been materialised.
     fn forward(&mut self, batch: &Batch) -> Result<Logits, ModelError>;
     /// Gives a page memory, before its first use and again after a release.
@@ -13,6 +13,10 @@ pub trait Decoder: Send {
     /// Takes a page's memory back.
     fn release_page(&mut self, page: u32);
     fn bytes_per_page(&self) -> u64;
+    /// Numbers of a token's hidden state; `None` where the model does not show them.
+    fn hidden_width(&self) -> Option<usize> {
+        None
+    }
     /// Pages may be shared between prompts of equal salt only: some rotary embeddings look at the prompt's length.
     fn cache_salt(&self, _prompt_tokens: usize) -> u64 {
         0

@@ -14,7 +14,7 @@ use super::tokenizer::Tokenizer;
 use crate::units::TokenId;
 
 /// Where a model's files lie.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ModelSource {
     Folder(PathBuf),
     Gguf(PathBuf),

@@ -1,6 +1,6 @@
-//! Decoders on candle behind plain data: packed-batch forward, weights, tokenizers and chat templates.
+//! Decoders and the encoder on candle behind plain data: packed-batch forward, weights, tokenizers and chat templates.
 //!
-//! Nothing of candle leaves this room: a [`Batch`] of integers goes in, [`Logits`] of `f32` come out.
+//! Nothing of candle leaves this room: a [`Batch`] of integers goes in, [`Logits`] and hidden states of `f32` come out.
 
 mod attention;
 mod batch;
@@ -11,6 +11,7 @@ mod decoder;
 mod dense;
 mod detokenizer;
 mod elementwise;
+mod encoder;
 mod feed;
 mod files;
 mod gguf;
@@ -34,6 +35,7 @@ mod weights;
 pub use batch::{Batch, Logits};
 pub use decoder::Decoder;
 pub use detokenizer::Detokenizer;
+pub use encoder::{Encoder, EncoderInspection, inspect_encoder};
 pub use inspect::{Inspection, inspect};
 pub use kv::PAGE_TOKENS;
 pub use load::{Compute, LoadedModel, ModelSource, Precision, load};

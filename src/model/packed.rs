@@ -91,9 +91,15 @@ impl PackedDecoder {
         Ok(hidden)
     }
 
-    /// Logits of rows of hidden states, `[rows, hidden]`.
-    fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
-        let mut logits = self.head.forward(&self.final_norm.forward(hidden)?)?;
+    /// Some rows of the last block's output, normed; `rows` must not be empty.
+    fn normed(&self, hidden: &Tensor, rows: &[u32]) -> candle_core::Result<Tensor> {
+        let rows = Tensor::new(rows, &self.device)?;
+        self.final_norm.forward(&hidden.index_select(&rows, 0)?)
+    }
+
+    /// Logits of normed hidden states, `[rows, hidden]`.
+    fn logits(&self, normed: &Tensor) -> candle_core::Result<Tensor> {
+        let mut logits = self.head.forward(normed)?;
         if self.config.logits_divisor != 1.0 {
             logits = (logits / f64::from(self.config.logits_divisor))?;
         }
@@ -107,13 +113,23 @@ impl PackedDecoder {
 impl Decoder for PackedDecoder {
     fn forward(&mut self, batch: &Batch) -> Result<Logits, ModelError> {
         let hidden = self.hidden_states(batch)?;
-        if batch.logit_rows.is_empty() {
-            return Ok(Logits::new(Vec::new(), self.config.vocabulary));
+        let logits = if batch.logit_rows.is_empty() {
+            Vec::new()
+        } else {
+            let logits = self.logits(&self.normed(&hidden, &batch.logit_rows)?)?;
+            debug_assert_eq!(logits.dim(D::Minus1)?, self.config.vocabulary);
+            values(&logits)?
+        };
+        let logits = Logits::new(logits, self.config.vocabulary);
+        if batch.hidden_rows.is_empty() {
+            return Ok(logits);
         }
-        let rows = Tensor::new(batch.logit_rows.as_slice(), &self.device)?;
-        let logits = self.logits(&hidden.index_select(&rows, 0)?)?;
-        debug_assert_eq!(logits.dim(D::Minus1)?, self.config.vocabulary);
-        Ok(Logits::new(values(&logits)?, self.config.vocabulary))
+        let states = values(&self.normed(&hidden, &batch.hidden_rows)?)?;
+        Ok(logits.with_hidden(states, self.config.hidden))
+    }
+
+    fn hidden_width(&self) -> Option<usize> {
+        Some(self.config.hidden)
     }
 
     fn materialise_page(&mut self, page: u32) {

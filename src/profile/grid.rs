@@ -128,6 +128,7 @@ mod tests {
             default_sampling: Sampling::default(),
             end_tokens: vec![],
             has_chat_template: false,
+            hidden_width: None,
             batched,
         }
     }

@@ -97,6 +97,9 @@ pub struct RouterConfig {
     pub models: Vec<ModelInfo>,
     pub slas: Vec<SlaConfig>,
     pub seed: u64,
+    /// Whose embeddings come with the texts ([`super::Embedding::source`]); nobody's by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<String>,
     #[serde(default)]
     pub knobs: Knobs,
 }
@@ -108,6 +111,7 @@ impl RouterConfig {
             models,
             slas,
             seed,
+            embedding: None,
             knobs: Knobs::default(),
         }
     }

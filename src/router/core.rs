@@ -3,8 +3,9 @@
 use super::config::{ConfigError, RouterConfig};
 use super::cost::Bill;
 use super::draw::Draw;
+use super::embedding::Embedding;
 use super::event::{Ask, Context, Decision, RouterEvent};
-use super::features;
+use super::features::{self, Features};
 use super::learner::Lesson;
 use super::policy::{Sight, Verdict, World};
 use super::report::{self, CostReport, ModelReport, SlaReport};
@@ -91,17 +92,27 @@ impl Router {
     /// The decision that would be taken now. Changes nothing and gives the same answer until something is
     /// applied; `ask.sla` must be one of the configuration's.
     pub fn decide(&self, ask: &Ask) -> Decision {
+        self.decide_embedded(ask, None)
+    }
+
+    /// [`Router::decide`] for a text that comes with an embedding. One of another source than the configuration's is
+    /// not looked at.
+    pub fn decide_embedded(&self, ask: &Ask, embedding: Option<Embedding>) -> Decision {
         let features = if self.config.knobs.context {
-            features::hashed(ask.text)
+            Features {
+                ngrams: features::hashed(ask.text),
+                embedding: embedding.filter(|e| self.config.embedding.as_ref() == Some(&e.source)),
+            }
         } else {
-            vec![]
+            Features::default()
         };
         self.decide_prepared(ask, features)
     }
 
-    /// [`Router::decide`] for a text whose [`features::hashed`] were taken before; `ask.text` is not looked at.
-    /// A replay decides about the same texts many times.
-    pub fn decide_prepared(&self, ask: &Ask, features: Vec<u16>) -> Decision {
+    /// [`Router::decide`] for a text whose features were taken before, by [`features::hashed`] alone or with an
+    /// embedding; `ask.text` is not looked at. A replay decides about the same texts many times.
+    pub fn decide_prepared(&self, ask: &Ask, features: impl Into<Features>) -> Decision {
+        let Features { ngrams, embedding } = features.into();
         let (sla, state) = (ask.sla.index(), &self.state);
         let models = self.config.models.len();
         let prompt = |m: usize| {
@@ -112,8 +123,9 @@ impl Router {
                 .unwrap_or(0)
         };
         let context = Context {
-            cluster: state.learner.kind(&features),
-            features,
+            cluster: state.learner.kind(&ngrams),
+            features: ngrams,
+            embedding,
             prompt_tokens: (0..models).map(prompt).collect(),
             company: (0..models)
                 .map(|m| ask.occupancy.get(m).map_or(0, |o| o.running))

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::config::SlaId;
+use super::embedding::Embedding;
 use super::features::DIMENSIONS;
 use crate::units::{Joules, ModelId, RequestId};
 
@@ -36,6 +37,9 @@ pub struct Ask<'a> {
 pub struct Context {
     /// Hashed n-grams of the text, sorted, distinct.
     pub features: Vec<u16>,
+    /// The text as a vector, where somebody made one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<Embedding>,
     /// The kind of request it was taken for, when kinds are told apart.
     pub cluster: Option<u16>,
     pub prompt_tokens: Vec<u32>,
@@ -53,8 +57,10 @@ pub enum Stage {
     BaseRates,
     /// One rate per model and inferred kind of request.
     Clusters,
-    /// The learned head over the text.
+    /// The learned head over the text's words.
     Head,
+    /// The learned head over the text's embedding.
+    Embedding,
 }
 
 /// Who answers a request, and why.
@@ -108,6 +114,7 @@ impl Decision {
                 .all(|s| (0.0..=1.0).contains(s))
             && self.expected.iter().all(|e| e.0.is_finite() && e.0 >= 0.0)
             && features.iter().all(|f| usize::from(*f) < DIMENSIONS)
+            && self.context.embedding.as_ref().is_none_or(Embedding::fits)
     }
 }
 

@@ -1,16 +1,35 @@
-//! What a text looks like to a linear model: hashed words and neighbouring pairs.
+//! What the router sees of a text: hashed words and neighbouring pairs, always; an embedding, where somebody outside
+//! makes one.
 //!
 //! Numbers are replaced by their shape ("347" becomes "###"), because their size tells how hard a task is
 //! while their value hardly ever comes again. Long texts give their first and last words, where the task is
 //! usually told.
 
 use super::draw::mix;
+use super::embedding::Embedding;
 
 /// Distinct feature numbers.
 pub const DIMENSIONS: usize = 1 << 14;
 const HEAD_WORDS: usize = 40;
 const TAIL_WORDS: usize = 16;
 const BYTES_A_WORD: usize = 24;
+
+/// The features of one text, as plain data.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Features {
+    /// [`hashed`] words and pairs.
+    pub ngrams: Vec<u16>,
+    pub embedding: Option<Embedding>,
+}
+
+impl From<Vec<u16>> for Features {
+    fn from(ngrams: Vec<u16>) -> Self {
+        Self {
+            ngrams,
+            embedding: None,
+        }
+    }
+}
 
 /// Sorted, distinct feature numbers below [`DIMENSIONS`], at most 112.
 pub fn hashed(text: &str) -> Vec<u16> {

@@ -13,7 +13,8 @@ const MEMORY: f64 = 200.0;
 const FEWEST: f64 = 30.0;
 const ENTER: f64 = 1.5;
 
-/// All stages, from coarse to fine.
+/// The stages that every text can be read by, from coarse to fine. [`Stage::Embedding`] follows for texts that were
+/// embedded.
 pub const STAGES: [Stage; 3] = [Stage::BaseRates, Stage::Clusters, Stage::Head];
 
 /// The gain of one stage over a coarser one.
@@ -43,17 +44,36 @@ pub struct Gate {
     clusters_over_base: Duel,
     head_over_base: Duel,
     head_over_clusters: Duel,
+    /// Against each of [`STAGES`].
+    #[serde(default)]
+    embedding_over: [Duel; 3],
+    /// Who speaks of a text that was not embedded.
     speaks: Stage,
+    #[serde(default)]
+    embedding_speaks: bool,
 }
 
 impl Gate {
-    pub fn speaks(&self) -> Stage {
-        self.speaks
+    /// Who speaks of a text, `embedded` or not.
+    pub fn speaks(&self, embedded: bool) -> Stage {
+        if embedded && self.embedding_speaks {
+            Stage::Embedding
+        } else {
+            self.speaks
+        }
     }
 
-    /// Takes what each stage (in the order of [`STAGES`]) predicted for a label it had not learnt from.
-    pub fn label(&mut self, predicted: [f64; 3], satisfied: f64) {
-        let [base, clusters, head] = predicted.map(|p| log_loss(p, satisfied));
+    /// The embeddings are another source's from now on: what was known of their worth is void.
+    pub fn forget_embeddings(&mut self) {
+        self.embedding_over = Default::default();
+        self.embedding_speaks = false;
+    }
+
+    /// Takes what each stage (in the order of [`STAGES`], then the embedding's) predicted for a label it had not
+    /// learnt from.
+    pub fn label(&mut self, predicted: [f64; 3], embedding: Option<f64>, satisfied: f64) {
+        let losses = predicted.map(|p| log_loss(p, satisfied));
+        let [base, clusters, head] = losses;
         self.clusters_over_base.add(base - clusters);
         self.head_over_base.add(base - head);
         self.head_over_clusters.add(clusters - head);
@@ -69,6 +89,13 @@ impl Gate {
             (false, true) => Stage::Clusters,
             (false, false) => Stage::BaseRates,
         };
+        if let Some(embedding) = embedding.map(|p| log_loss(p, satisfied)) {
+            for (duel, loss) in self.embedding_over.iter_mut().zip(losses) {
+                duel.add(loss - embedding);
+            }
+        }
+        let rival = STAGES.iter().position(|stage| *stage == self.speaks).unwrap_or(0);
+        self.embedding_speaks = self.embedding_over[rival].won(self.embedding_speaks);
     }
 }
 
@@ -89,13 +116,52 @@ mod tests {
         let mut draw = Draw::new(3, 0);
         for _ in 0..200 {
             let truth = f64::from(draw.uniform() < 0.5);
-            gate.label([0.5, 0.5, 0.2 + 0.6 * truth], truth);
+            gate.label([0.5, 0.5, 0.2 + 0.6 * truth], None, truth);
         }
-        assert_eq!(gate.speaks(), Stage::Head);
+        assert_eq!(gate.speaks(true), Stage::Head);
         for _ in 0..1500 {
             let truth = f64::from(draw.uniform() < 0.5);
-            gate.label([0.5, 0.5, 0.2 + 0.6 * draw.uniform()], truth);
+            gate.label([0.5, 0.5, 0.2 + 0.6 * draw.uniform()], None, truth);
         }
-        assert_eq!(gate.speaks(), Stage::BaseRates);
+        assert_eq!(gate.speaks(true), Stage::BaseRates);
+    }
+    #[test]
+    fn an_embedding_must_beat_the_stage_that_speaks() {
+        let mut gate = Gate::default();
+        let mut draw = Draw::new(4, 0);
+        let mut labels = |gate: &mut Gate, count, head: f64, embedding: f64| {
+            for _ in 0..count {
+                let truth = f64::from(draw.uniform() < 0.5);
+                let said = |skill: f64| 0.5 + skill * (truth - 0.5);
+                gate.label([0.5, 0.5, said(head)], Some(said(embedding)), truth);
+            }
+        };
+        labels(&mut gate, 200, 0.0, 0.4);
+        assert_eq!(
+            (gate.speaks(true), gate.speaks(false)),
+            (Stage::Embedding, Stage::BaseRates)
+        );
+        labels(&mut gate, 600, 0.8, 0.4);
+        assert_eq!(
+            (gate.speaks(true), gate.speaks(false)),
+            (Stage::Head, Stage::Head)
+        );
+        labels(&mut gate, 600, 0.4, 0.8);
+        assert_eq!(
+            (gate.speaks(true), gate.speaks(false)),
+            (Stage::Embedding, Stage::Head)
+        );
+        gate.forget_embeddings();
+        assert_eq!(gate.speaks(true), Stage::Head);
+    }
+
+    #[test]
+    fn a_gate_of_an_earlier_build_still_loads() {
+        let text = serde_json::to_string(&Gate::default()).unwrap();
+        let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let fields = value.as_object_mut().unwrap();
+        fields.remove("embedding_over");
+        fields.remove("embedding_speaks");
+        assert_eq!(serde_json::from_value::<Gate>(value).unwrap(), Gate::default());
     }
 }

@@ -2,17 +2,19 @@
 //! them.
 //!
 //! Base rates and rates per kind must not learn from answers that a finer stage picked: a model that only
-//! gets the questions it is good at would look good at everything. Such answers teach the head alone, which
-//! sees the text.
+//! gets the questions it is good at would look good at everything. Such answers teach the heads alone, which
+//! see the text.
 
 use serde::{Deserialize, Serialize};
 
 use super::adapt::Remap;
+use super::calibration::Calibration;
 use super::cluster::{KINDS, Kinds};
+use super::dense::Dense;
 use super::drift::Drift;
 use super::event::{Context, Stage};
 use super::gate::Gate;
-use super::logistic::{Head, logit, sigmoid};
+use super::logistic::{Head, Logit, logit, sigmoid};
 use super::posterior::{Count, Rates};
 
 /// A kind's rate starts at the base rate, worth this many answers.
@@ -27,6 +29,15 @@ pub struct Belief {
     pub mean: f64,
     /// A plausible best case: two standard deviations up.
     pub high: f64,
+}
+
+impl Belief {
+    fn of(said: Logit) -> Self {
+        Self {
+            mean: sigmoid(said.mean),
+            high: sigmoid(said.mean + 2.0 * said.variance.sqrt()),
+        }
+    }
 }
 
 /// One label, and what the choice of its model may have depended on.
@@ -50,6 +61,11 @@ pub struct Learner {
     /// By model, then kind.
     by_kind: Vec<Vec<Count>>,
     heads: Vec<Head>,
+    #[serde(default)]
+    calibration: Calibration,
+    /// Heads over embeddings, where texts come with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dense: Option<Dense>,
     gate: Gate,
     /// Judged answers per model, whoever picked them.
     labels: Vec<u64>,
@@ -69,11 +85,22 @@ impl Learner {
             kinds: Kinds::default(),
             by_kind: vec![vec![Count::default(); KINDS]; count],
             heads: vec![Head::default(); if context { count } else { 0 }],
+            calibration: Calibration::default(),
+            dense: None,
             gate: Gate::default(),
             labels: vec![0; count],
             drift: vec![Drift::default(); count],
             changes: 0,
             settled: 0,
+        }
+    }
+
+    /// Reads the embeddings of `source` from now on; what another source's have taught is forgotten.
+    pub fn read_embeddings(&mut self, source: Option<&str>) {
+        let source = source.filter(|_| self.context);
+        if self.dense.as_ref().map(Dense::source) != source {
+            self.dense = source.map(|source| Dense::new(source, self.labels.len()));
+            self.gate.forget_embeddings();
         }
     }
 
@@ -91,10 +118,21 @@ impl Learner {
         if self.context {
             self.kinds.saw(&context.features, context.cluster);
         }
+        if let Some(dense) = &mut self.dense {
+            dense.saw(context.embedding.as_ref());
+        }
     }
 
+    /// Who speaks of a text that comes with all that texts come with here.
     pub fn stage(&self) -> Stage {
-        self.gate.speaks()
+        self.gate.speaks(self.dense.is_some())
+    }
+
+    /// Who speaks of this text.
+    pub fn stage_for(&self, context: &Context) -> Stage {
+        let embedding = context.embedding.as_ref();
+        self.gate
+            .speaks(self.dense.as_ref().is_some_and(|dense| dense.reads(embedding)))
     }
 
     pub fn labels(&self, model: usize) -> u64 {
@@ -119,7 +157,7 @@ impl Learner {
     /// What the admitted stage believes of a model answering a request.
     pub fn belief(&self, sla: usize, model: usize, context: &Context) -> Belief {
         let (base, deviation) = self.rates.rate(sla, model);
-        match self.gate.speaks() {
+        match self.stage_for(context) {
             Stage::BaseRates => Belief {
                 mean: base,
                 high: (base + 2.0 * deviation).min(1.0),
@@ -132,14 +170,25 @@ impl Learner {
                 }
             }
             Stage::Head => {
-                let offset = logit(self.kind_rate(base, model, context).0);
-                let said = self.heads[model].predict(&context.features, offset);
-                Belief {
-                    mean: sigmoid(said.mean),
-                    high: sigmoid(said.mean + 2.0 * said.variance.sqrt()),
-                }
+                let said = self.worded(model, context, self.kind_rate(base, model, context).0);
+                Belief::of(self.calibration.of(said))
+            }
+            Stage::Embedding => {
+                let said = self.worded(model, context, self.kind_rate(base, model, context).0);
+                Belief::of(self.embedded(model, context, said.mean).unwrap_or(said))
             }
         }
+    }
+
+    /// What the head over words says, uncalibrated, of a text whose kind satisfies at `rate`.
+    fn worded(&self, model: usize, context: &Context, rate: f64) -> Logit {
+        self.heads[model].predict(&context.features, logit(rate))
+    }
+
+    fn embedded(&self, model: usize, context: &Context, offset: f64) -> Option<Logit> {
+        self.dense
+            .as_ref()?
+            .predict(model, context.embedding.as_ref(), offset)
     }
 
     fn kind_rate(&self, base: f64, model: usize, context: &Context) -> (f64, f64) {
@@ -167,10 +216,17 @@ impl Learner {
         let base = self.rates.rate(sla, model).0;
         if self.context {
             let kind = self.kind_rate(base, model, context).0;
-            let head = sigmoid(self.heads[model].predict(&context.features, logit(kind)).mean);
-            self.gate.label([base, kind, head], satisfied);
+            let said = self.worded(model, context, kind);
+            let head = sigmoid(self.calibration.of(said).mean);
+            let embedded = self.embedded(model, context, said.mean);
+            let embedded = embedded.map(|said| sigmoid(said.mean));
+            self.gate.label([base, kind, head], embedded, satisfied);
+            self.calibration.learn(said, satisfied, weight);
             self.heads[model].learn(&context.features, logit(kind), satisfied, weight);
-            if picked_by != Some(Stage::Head)
+            if let Some(dense) = &mut self.dense {
+                dense.learn(model, context.embedding.as_ref(), said.mean, satisfied, weight);
+            }
+            if !matches!(picked_by, Some(Stage::Head | Stage::Embedding))
                 && let Some(count) = context
                     .cluster
                     .and_then(|c| self.by_kind[model].get_mut(usize::from(c)))
@@ -202,6 +258,10 @@ impl Learner {
         if let Some(head) = self.heads.get_mut(changed) {
             head.doubt();
         }
+        self.calibration.doubt();
+        if let Some(dense) = &mut self.dense {
+            dense.doubt(changed);
+        }
     }
 
     pub fn fits(&self, models: usize, slas: usize) -> bool {
@@ -211,6 +271,8 @@ impl Learner {
             && self.labels.len() == models
             && self.drift.len() == models
             && self.heads.len() == heads
+            && self.calibration.fits()
+            && self.dense.as_ref().is_none_or(|dense| dense.fits(models))
             && self.kinds.fits()
     }
 
@@ -221,6 +283,9 @@ impl Learner {
         self.drift = map.models(&self.drift, |_| Drift::default());
         if self.context {
             self.heads = map.models(&self.heads, |_| Head::default());
+        }
+        if let Some(dense) = &mut self.dense {
+            dense.remap(map);
         }
     }
 }

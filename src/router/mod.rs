@@ -11,20 +11,24 @@
 //! written in.
 //!
 //! From outside in: [`event`] and [`config`] (the words), [`policy`] (who decides), [`learner`] with
-//! [`posterior`], [`cluster`], [`logistic`], [`gate`], [`drift`] (quality), [`cost`] with [`length`] and [`accuracy`]
+//! [`posterior`], [`cluster`], [`logistic`], `mlp`, [`dense`] over `newton` and `calibration`, [`gate`], [`drift`] (quality), [`cost`] with [`length`] and [`accuracy`]
 //! (joules), [`queue`],
 //! [`price`], [`warm`], [`explore`] (parts of policies), [`memory`], [`report`], [`state`] (what is kept),
-//! [`draw`], `beta` and [`features`] (tools).
+//! [`draw`], `beta`, `bits`, [`features`] and [`embedding`] (tools).
 
 pub mod accuracy;
 pub mod adapt;
 mod beta;
+mod bits;
+mod calibration;
 pub mod cluster;
 pub mod config;
 mod core;
 pub mod cost;
+pub mod dense;
 pub mod draw;
 pub mod drift;
+pub mod embedding;
 pub mod event;
 pub mod explore;
 pub mod features;
@@ -33,6 +37,8 @@ pub mod learner;
 mod length;
 pub mod logistic;
 pub mod memory;
+mod mlp;
+mod newton;
 mod nnls;
 pub mod policy;
 pub mod posterior;
@@ -43,6 +49,8 @@ mod sparse;
 pub mod state;
 pub mod warm;
 
+#[cfg(test)]
+mod embedding_laws;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
@@ -55,6 +63,7 @@ mod traffic;
 pub use self::core::Router;
 pub use accuracy::Errors;
 pub use config::{ConfigError, Knobs, ModelInfo, Policy, RouterConfig, SlaConfig, SlaId};
+pub use embedding::Embedding;
 pub use event::{Ask, Context, Decision, LabelSource, Occupancy, RouterEvent, Stage};
 pub use report::{CostReport, ModelCostReport, ModelReport, SlaReport};
 pub use state::RouterSnapshot;

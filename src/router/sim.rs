@@ -22,6 +22,8 @@ pub struct Scene {
     pub unseen: bool,
     /// From this request on the kinds' accuracies are read with the first two models exchanged.
     pub swap_at: usize,
+    /// Share of requests that come with an embedding, which tells their kind.
+    pub embedded: f64,
 }
 
 /// What a run came to.
@@ -61,6 +63,7 @@ impl Scene {
             missing: 0.0,
             unseen: true,
             swap_at: usize::MAX,
+            embedded: 0.0,
         }
     }
 
@@ -100,6 +103,30 @@ impl Scene {
             cost: vec![1.0, 4.0, 16.0],
             ..Self::plain()
         }
+    }
+
+    /// The same kinds, but worded alike: only an embedding tells them apart.
+    pub fn whispered() -> Self {
+        let mut scene = Self::tasks();
+        for kind in &mut scene.kinds {
+            kind.wording = "Please look at @ and tell me about @";
+        }
+        Self {
+            embedded: 1.0,
+            ..scene
+        }
+    }
+
+    /// A direction of its own for each kind, and noise.
+    fn embedding(&self, kind: usize, draw: &mut Draw) -> Option<Embedding> {
+        if draw.uniform() >= self.embedded {
+            return None;
+        }
+        let value = |place: u64| {
+            let direction = Draw::new(place, kind as u64).uniform() - 0.5;
+            (3.0 + direction + 0.3 * (draw.uniform() - 0.5)) as f32
+        };
+        Embedding::of("sim", &(0..100).map(value).collect::<Vec<f32>>())
     }
 
     fn text(&self, kind: usize, draw: &mut Draw) -> String {
@@ -150,7 +177,7 @@ impl Scene {
             parameters: (cost * 1e6) as u64,
         };
         let models = self.cost.iter().enumerate().map(model).collect();
-        RouterConfig::new(
+        let config = RouterConfig::new(
             policy,
             models,
             vec![SlaConfig {
@@ -158,7 +185,11 @@ impl Scene {
                 alpha,
             }],
             seed,
-        )
+        );
+        RouterConfig {
+            embedding: (self.embedded > 0.0).then(|| "sim".to_owned()),
+            ..config
+        }
     }
 
     pub fn run(&self, config: RouterConfig, requests: usize, log: &mut dyn FnMut(&RouterEvent)) -> Outcome {
@@ -195,7 +226,9 @@ impl Scene {
                 max_tokens: 64,
                 occupancy: &[],
             };
-            let decision = router.decide(&ask);
+            // From a draw of its own, so that scenes without embeddings run as they always did.
+            let embedding = self.embedding(kind, &mut Draw::new(seed ^ 0xe3b, first + at as u64));
+            let decision = router.decide_embedded(&ask, embedding);
             let event = RouterEvent::Decided(Box::new(decision.clone()));
             log(&event);
             router.apply(&event);

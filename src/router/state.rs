@@ -40,9 +40,11 @@ pub fn sizes(config: &RouterConfig) -> Vec<usize> {
 impl RouterState {
     pub fn new(config: &RouterConfig) -> Self {
         let (models, slas) = (config.models.len(), config.slas.len());
+        let mut learner = Learner::new(&sizes(config), slas, config.knobs.context, config.knobs.memory);
+        learner.read_embeddings(config.embedding.as_deref());
         Self {
             decisions: 0,
-            learner: Learner::new(&sizes(config), slas, config.knobs.context, config.knobs.memory),
+            learner,
             costs: CostModel::new(&config.models),
             memory: Memory::default(),
             tallies: vec![Tally::new(models); slas],
@@ -66,6 +68,7 @@ impl RouterState {
         } else {
             self.learner = Learner::new(&sizes(new), slas, new.knobs.context, new.knobs.memory);
         }
+        self.learner.read_embeddings(new.embedding.as_deref());
         self.costs.remap(&map, &new.models);
         self.memory.remap(&map);
         for tally in &mut self.tallies {

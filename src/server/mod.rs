@@ -23,7 +23,7 @@ mod wire;
 
 pub use app::{AppState, router};
 pub use auth::Keys;
-pub use desk::{Answer, Desk, DeskError, DeskSetup, Piece, StartError, Summary, saved_ledger};
+pub use desk::{Answer, Desk, DeskError, DeskSetup, Eyes, Piece, StartError, Summary, saved_ledger};
 pub use listen::{Tls, TlsError, serve};
 pub use metrics::Metrics;
 pub use tap::StepTap;

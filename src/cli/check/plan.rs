@@ -1,9 +1,9 @@
 //! Where each model of a zoo will sit and what it takes there, known before anything is loaded.
 
 use crate::cli::{CliError, locate};
-use crate::config::{Device, Dtype, Model, Zoo, bytes_text};
-use crate::hub::Located;
-use crate::model::{Inspection, ModelSource, inspect};
+use crate::config::{ConfigError, Device, Dtype, Features, Model, Zoo, bytes_text};
+use crate::hub::{self, Located};
+use crate::model::{Inspection, ModelSource, inspect, inspect_encoder};
 
 /// Keys and values on the CPU are f32: half floats are some twenty times slower there.
 const CPU_BYTES: u64 = 4;
@@ -15,6 +15,29 @@ pub struct Plan {
     pub models: Vec<Place>,
     /// In the order of the lanes: as the models first name them.
     pub devices: Vec<DeviceNeed>,
+    /// Who makes the router's embeddings.
+    pub eyes: Eyes,
+}
+
+/// Who turns texts into vectors for the router.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Eyes {
+    /// Nobody: the words must do.
+    #[default]
+    Words,
+    /// The smallest model: its place in the zoo.
+    Hidden(usize),
+    Encoder(Reader),
+}
+
+/// The encoder's place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reader {
+    pub source: ModelSource,
+    pub located: String,
+    pub parameters: u64,
+    pub weight_bytes: u64,
+    pub width: usize,
 }
 
 /// One model's place.
@@ -75,6 +98,7 @@ impl Plan {
         let mut plan = Self {
             models: Vec::new(),
             devices: Vec::new(),
+            eyes: Eyes::Words,
         };
         for model in &zoo.models {
             let located = locate(zoo, model)?;
@@ -92,7 +116,56 @@ impl Plan {
             plan.book(&place);
             plan.models.push(place);
         }
+        plan.eyes = plan.eyes(zoo)?;
+        if let (Eyes::Encoder(reader), Some(first)) = (&plan.eyes, plan.devices.first_mut()) {
+            // It computes on the first lane.
+            first.weight_bytes = first.weight_bytes.saturating_add(reader.weight_bytes);
+        }
         Ok(plan)
+    }
+
+    fn eyes(&self, zoo: &Zoo) -> Result<Eyes, ConfigError> {
+        let source = match &zoo.router.features {
+            Features::Ngrams => return Ok(Eyes::Words),
+            Features::Hidden => return self.smallest(zoo).map(Eyes::Hidden),
+            Features::ModernBert(source) => source,
+        };
+        let refuse = |problem: String, mend: &str| zoo.refuse_router("encoder", problem, mend.into());
+        let located = hub::locate(source).map_err(|error| {
+            let mend = "or write features = \"ngrams\"";
+            refuse(format!("cannot be found ({error})"), mend)
+        })?;
+        let shown = shown(&located);
+        let source = model_source(located);
+        let seen = inspect_encoder(&source).map_err(|refusal| {
+            let mend = "name a ModernBERT, or fetch this one again";
+            refuse(format!("cannot be used ({refusal})"), mend)
+        })?;
+        Ok(Eyes::Encoder(Reader {
+            source,
+            located: shown,
+            parameters: seen.parameters,
+            weight_bytes: seen.held_bytes,
+            width: seen.width,
+        }))
+    }
+
+    /// The model that reads for the router: the one with the fewest parameters, which must show its hidden states.
+    fn smallest(&self, zoo: &Zoo) -> Result<usize, ConfigError> {
+        let places = self.models.iter().enumerate();
+        let smallest = places.min_by_key(|(_, place)| place.parameters);
+        match smallest {
+            Some((at, place)) if place.batched => Ok(at),
+            Some((at, _)) => Err(zoo.refuse_router(
+                "features",
+                format!(
+                    "is 'hidden', and the smallest model, '{}', does not show its hidden states",
+                    zoo.models[at].name
+                ),
+                "write features = \"ngrams\", or serve a smaller model that runs in batches".into(),
+            )),
+            None => Ok(0),
+        }
     }
 
     fn book(&mut self, place: &Place) {
@@ -120,6 +193,11 @@ impl Plan {
         for device in &self.devices {
             let Some(free) = device.free_bytes else { continue };
             let mut left = free;
+            if let Eyes::Encoder(reader) = &self.eyes
+                && self.devices.first() == Some(device)
+            {
+                left = left.saturating_sub(reader.weight_bytes);
+            }
             let here = self
                 .models
                 .iter()
@@ -152,6 +230,13 @@ pub fn model_source(located: Located) -> ModelSource {
         Located::Folder(path) => ModelSource::Folder(path),
         Located::Gguf(path) => ModelSource::Gguf(path),
         Located::Embedded(files) => ModelSource::Embedded(files),
+    }
+}
+
+fn shown(located: &Located) -> String {
+    match located {
+        Located::Folder(path) | Located::Gguf(path) => path.display().to_string(),
+        Located::Embedded(_) => "built in".into(),
     }
 }
 
@@ -197,10 +282,7 @@ fn place(zoo: &Zoo, model: &Model, located: &Located, seen: Inspection) -> Resul
         return Err(zoo.refuse_model(model, "kv_cache", problem, mend).into());
     }
     Ok(Place {
-        located: match located {
-            Located::Folder(path) | Located::Gguf(path) => path.display().to_string(),
-            Located::Embedded(_) => "built in".into(),
-        },
+        located: shown(located),
         device: "cpu".into(),
         dtype: seen.held_dtype,
         stored_dtype: seen.stored_dtype,

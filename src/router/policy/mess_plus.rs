@@ -265,7 +265,7 @@ impl Rules for MessPlus {
             credited: credited.clamp(0.0, 1.0),
             queue: level.queue.value,
             price,
-            stage: world.learner.stage(),
+            stage: world.learner.stage_for(sight.context),
         }
     }
 

@@ -9,9 +9,9 @@
 //!
 //! Where the paper leaves a choice: E_m is the running mean of measured joules (as in the authors' server),
 //! ties go to the smallest model, a request without feedback skips the queue update only, late feedback steps
-//! the queue when it comes. The predictor is a linear one on hashed n-grams in place of ModernBERT; where the
-//! router may not see texts, it is what minimises the paper's objective without any: each model's mean over the
-//! explored answers.
+//! the queue when it comes. The predictor is the paper's network where texts come with an embedding; a linear one on
+//! hashed n-grams where they do not; where the router may not see texts, it is what minimises the paper's objective
+//! without any: each model's mean over the explored answers.
 //!
 //! Theorem 1 of the paper: E(Q_t) ≤ max{αψ, VΔE/β} + √t, once after ψ steps the predictor finds a model that
 //! satisfies with probability above α whenever Q is large enough.
@@ -21,12 +21,13 @@ use serde::{Deserialize, Serialize};
 use super::{Choice, Rules, Sight, Standing, Verdict, World};
 use crate::router::adapt::Remap;
 use crate::router::draw::Draw;
-use crate::router::event::{Decision, Stage};
+use crate::router::event::{Context, Decision, Stage};
 use crate::router::logistic::Plain;
+use crate::router::mlp::Mlp;
 use crate::router::queue::PaperQueue;
 use crate::units::ModelId;
 
-/// The paper's momentum. A step is taken at once in its whole length, rate/(1 − momentum), which is what momentum
+/// The paper's momentum. The linear heads' step is taken at once in its whole length, rate/(1 − momentum), which is what momentum
 /// makes of a gradient in the end: a linear predictor of few samples has nothing to average.
 const MOMENTUM: f64 = 0.9;
 
@@ -40,6 +41,9 @@ struct Level {
 pub struct Paper {
     levels: Vec<Level>,
     heads: Vec<Plain>,
+    /// From the first label on a text with an embedding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<Mlp>,
     /// Explored answers and the satisfied ones among them, per model.
     seen: Vec<(f64, f64)>,
 }
@@ -49,12 +53,53 @@ impl Paper {
         Self {
             levels: vec![Level::default(); slas],
             heads: vec![Plain::default(); models],
+            network: None,
             seen: vec![(0.0, 0.0); models],
         }
     }
 
     pub fn fits(&self, models: usize, slas: usize) -> bool {
-        self.levels.len() == slas && self.heads.len() == models && self.seen.len() == models
+        self.levels.len() == slas
+            && self.heads.len() == models
+            && self.network.as_ref().is_none_or(|network| network.fits(models))
+            && self.seen.len() == models
+    }
+
+    /// ŝ per model, and who says so.
+    fn satisfaction(&self, world: &World, context: &Context) -> (Vec<f64>, Stage) {
+        let network = self.network.as_ref().filter(|_| world.config.knobs.context);
+        if let Some(said) = network.and_then(|network| network.predict(context.embedding.as_ref())) {
+            return (said, Stage::Embedding);
+        }
+        let said = if world.config.knobs.context {
+            self.heads.iter().map(|h| h.predict(&context.features)).collect()
+        } else {
+            // Laplace's rule: a half before anything is seen, as the untrained predictor says.
+            self.seen
+                .iter()
+                .map(|(all, good)| (good + 1.0) / (all + 2.0))
+                .collect()
+        };
+        (said, Stage::Head)
+    }
+
+    /// A step of the network of the source in force; the first one makes it.
+    fn teach_network(&mut self, world: &World, verdict: &Verdict) {
+        let Some(source) = &world.config.embedding else {
+            return;
+        };
+        if self.network.as_ref().map(Mlp::source) != Some(source) {
+            self.network = Some(Mlp::new(source, world.order.len(), world.config.seed));
+        }
+        if let Some(network) = &mut self.network {
+            let embedding = verdict.decision.context.embedding.as_ref();
+            network.learn(
+                verdict.model.index(),
+                embedding,
+                verdict.satisfied,
+                world.config.knobs.paper_rate,
+            );
+        }
     }
 
     fn explore_rate(&self, world: &World, sla: usize) -> f64 {
@@ -70,18 +115,7 @@ impl Paper {
 impl Rules for Paper {
     fn choose(&self, world: &World, sight: &Sight, draw: &mut Draw) -> Choice {
         let queue = self.levels[sight.sla].queue.0;
-        let satisfaction: Vec<_> = if world.config.knobs.context {
-            self.heads
-                .iter()
-                .map(|h| h.predict(&sight.context.features))
-                .collect()
-        } else {
-            // Laplace's rule: a half before anything is seen, as the untrained predictor says.
-            self.seen
-                .iter()
-                .map(|(all, good)| (good + 1.0) / (all + 2.0))
-                .collect()
-        };
+        let (satisfaction, stage) = self.satisfaction(world, sight.context);
         let chance = self.explore_rate(world, sight.sla);
         let explored = draw.uniform() < chance;
         let model = if explored {
@@ -115,7 +149,7 @@ impl Rules for Paper {
             satisfaction,
             queue,
             price: 0.0,
-            stage: Stage::Head,
+            stage,
         }
     }
 
@@ -136,6 +170,7 @@ impl Rules for Paper {
             *all += 1.0;
             *good += satisfied;
             self.heads[model.index()].learn(&decision.context.features, satisfied, rate);
+            self.teach_network(world, verdict);
         }
         if model == decision.model && !verdict.withdrawn {
             self.levels[decision.sla.index()]
@@ -160,6 +195,9 @@ impl Rules for Paper {
     fn remap(&mut self, map: &Remap, restart: &[bool]) {
         self.seen = map.models(&self.seen, |_| (0.0, 0.0));
         self.heads = map.models(&self.heads, |_| Plain::default());
+        if let Some(network) = &mut self.network {
+            network.remap(map, self.heads.len());
+        }
         self.levels = map.slas(&self.levels, |_| Level::default());
         for (level, restart) in self.levels.iter_mut().zip(restart) {
             if *restart {

@@ -70,7 +70,7 @@ impl Rules for Threshold {
             stage: if explored {
                 Stage::BaseRates
             } else {
-                world.learner.stage()
+                world.learner.stage_for(sight.context)
             },
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::engine::{EngineError, JobStream, ModelFacts};
-use crate::router::{self, Decision};
+use crate::router::{self, Decision, Embedding};
 use crate::server::metrics::Ending;
 use crate::store::Commit;
 use crate::units::{ModelId, RequestId};
@@ -35,7 +35,12 @@ pub(super) struct Exploration {
 }
 
 impl Inner {
-    pub(super) fn dispatch(&self, plan: &Plan) -> Result<Dispatched, DeskError> {
+    /// `embedding` is what [`Inner::look`] saw of the text.
+    pub(super) fn dispatch(
+        &self,
+        plan: &Plan,
+        embedding: Option<Embedding>,
+    ) -> Result<Dispatched, DeskError> {
         match &plan.aim {
             Aim::Named(model) => {
                 let facts = self.facts(*model)?.clone();
@@ -51,7 +56,7 @@ impl Inner {
             Aim::Routed { name, .. } => {
                 let (decision, streams, decided) = self.with_router_ask(plan, |ask| {
                     self.docket
-                        .decide(ask, |decision| self.carry_out(plan, decision, name))
+                        .decide(ask, embedding, |decision| self.carry_out(plan, decision, name))
                 })?;
                 let facts = self.facts(decision.model)?.clone();
                 if decision.explored {
@@ -70,10 +75,13 @@ impl Inner {
     }
 
     /// What the router would decide; nothing is submitted or logged.
-    pub(super) fn preview(&self, plan: &Plan) -> Result<Value, DeskError> {
+    pub(super) fn preview(&self, plan: &Plan, embedding: Option<Embedding>) -> Result<Value, DeskError> {
         match &plan.aim {
             Aim::Routed { name, .. } => {
-                let decision = self.fitted(plan, self.with_router_ask(plan, |ask| self.docket.preview(ask)));
+                let decision = self.fitted(
+                    plan,
+                    self.with_router_ask(plan, |ask| self.docket.preview(ask, embedding)),
+                );
                 Ok(explained_decision(&decision, name, self.engine.models()))
             }
             Aim::Named(model) => Ok(json!({"policy": NAMED, "model": self.facts(*model)?.name})),

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::router::{Ask, CostReport, Decision, Router, RouterEvent, RouterSnapshot, SlaReport};
+use crate::router::{Ask, CostReport, Decision, Embedding, Router, RouterEvent, RouterSnapshot, SlaReport};
 use crate::server::wire::to_value;
 use crate::store::{
     Commit, FeedbackOutcome, FeedbackReceipt, FeedbackRecord, RequestRecord, Store, StoreError,
@@ -48,10 +48,11 @@ impl Docket {
     pub fn decide<T>(
         &self,
         ask: &Ask<'_>,
+        embedding: Option<Embedding>,
         carry_out: impl FnOnce(Decision) -> Result<(Decision, T), DeskError>,
     ) -> Result<(Decision, T, Commit), DeskError> {
         let mut state = self.state();
-        let (decision, made) = carry_out(state.router.decide(ask))?;
+        let (decision, made) = carry_out(state.router.decide_embedded(ask, embedding))?;
         let event = RouterEvent::Decided(Box::new(decision.clone()));
         state.apply(std::slice::from_ref(&event));
         let commit = self.store.append(vec![to_value(&event)], None);
@@ -59,8 +60,8 @@ impl Docket {
     }
 
     /// What would be decided now.
-    pub fn preview(&self, ask: &Ask<'_>) -> Decision {
-        self.state().router.decide(ask)
+    pub fn preview(&self, ask: &Ask<'_>, embedding: Option<Embedding>) -> Decision {
+        self.state().router.decide_embedded(ask, embedding)
     }
 
     /// Applies and logs events in their order, and with them the record of the request they are about.

@@ -46,7 +46,8 @@ impl Inner {
     pub(super) async fn answer(self: &Arc<Self>, request: RequestId, ask: Ask) -> Result<Answer, DeskError> {
         let (arrived, arrived_at) = (Instant::now(), SystemTime::now());
         let plan = self.plan(request, ask).await?;
-        let dispatched = self.dispatch(&plan)?;
+        let embedding = self.look(&plan).await;
+        let dispatched = self.dispatch(&plan, embedding)?;
         let submitted = Instant::now();
         let (client, pieces) = mpsc::unbounded_channel();
         let answer = Answer {

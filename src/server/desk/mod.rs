@@ -7,6 +7,7 @@
 mod dispatch;
 mod docket;
 mod error;
+mod eyes;
 mod feedback;
 mod judge;
 mod keeper;
@@ -37,11 +38,13 @@ use crate::store::{Filter, RequestRecord, Store, StoreError};
 use crate::units::RequestId;
 
 pub use error::DeskError;
+pub use eyes::Eyes;
 pub use live::News;
 pub use piece::{Answer, Piece, Summary};
 pub use start::{DeskSetup, StartError, saved_ledger};
 
 use docket::Docket;
+use eyes::Gaze;
 use live::Live;
 use lives::Lives;
 use plan::Plan;
@@ -68,6 +71,7 @@ struct Inner {
     labels: Vec<Labels>,
     /// Whose word counts where no promise covers a request.
     default_labels: Labels,
+    gaze: Gaze,
     lives: Lives,
     live: Live,
     draining: AtomicBool,
@@ -83,7 +87,8 @@ impl Desk {
     /// What would be answered by whom; generates and records nothing.
     pub async fn route(&self, request: RequestId, ask: Ask) -> Result<Value, DeskError> {
         let plan = self.0.plan(request, ask).await?;
-        self.0.preview(&plan)
+        let embedding = self.0.look(&plan).await;
+        self.0.preview(&plan, embedding)
     }
 
     /// Takes a user's verdict; returns once it is durable.
@@ -130,6 +135,11 @@ impl Desk {
 
     pub fn router_report(&self) -> Vec<SlaReport> {
         self.0.docket.report()
+    }
+
+    /// What the router sees of texts.
+    pub fn features(&self) -> Value {
+        self.0.gaze.report()
     }
 
     /// What the router expects answers to cost, and how far off it was.

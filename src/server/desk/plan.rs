@@ -150,7 +150,8 @@ impl Plan {
         self.ask.max_tokens.unwrap_or_else(|| left.max().unwrap_or(1))
     }
 
-    fn prompts(&self, model: ModelId) -> Option<&[Vec<TokenId>]> {
+    /// The prompts in a model's tokens; `None` for one that cannot answer.
+    pub fn prompts(&self, model: ModelId) -> Option<&[Vec<TokenId>]> {
         match self.candidates.get(model.index()) {
             Some(Candidate::Fits(prompts)) => Some(prompts),
             _ => None,

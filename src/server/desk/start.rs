@@ -13,6 +13,7 @@ use crate::server::metrics::Metrics;
 use crate::store::{Recovered, Store, StoreError};
 
 use super::docket::Docket;
+use super::eyes::{Eyes, Gaze};
 use super::keeper::keep;
 use super::live::{Live, watch};
 use super::lives::Lives;
@@ -24,6 +25,8 @@ pub struct DeskSetup {
     pub energy: EnergyHandle,
     /// Its models are the engine's, in the same order.
     pub router: RouterConfig,
+    /// Who makes the embeddings that the router's configuration names.
+    pub eyes: Eyes,
     /// Whose word counts under each of the router's service levels, in their order.
     pub labels: Vec<Labels>,
     pub store: Store,
@@ -67,6 +70,7 @@ impl Desk {
             engine,
             energy,
             router,
+            eyes,
             labels,
             store,
             recovered,
@@ -96,6 +100,7 @@ impl Desk {
             slas,
             labels,
             default_labels: Labels::default(),
+            gaze: Gaze::new(eyes),
             lives: Lives::default(),
             live: Live::default(),
             draining: AtomicBool::new(false),

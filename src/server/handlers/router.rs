@@ -25,6 +25,7 @@ pub(crate) async fn report(State(state): State<AppState>) -> Result<Json<Value>,
         .collect();
     Ok(Json(json!({
         "slas": desk.router_report(),
+        "features": desk.features(),
         "cost_model": models,
         "cost_model_overall": {
             "errors": overall,
