@@ -27,6 +27,8 @@ pub struct Belief {
     pub mean: f64,
     /// A plausible best case: two standard deviations up.
     pub high: f64,
+    /// Standard deviation of the model's base rate, whatever the text says.
+    pub deviation: f64,
 }
 
 /// One label, and what the choice of its model may have depended on.
@@ -60,12 +62,12 @@ pub struct Learner {
 }
 
 impl Learner {
-    pub fn new(order: &[usize], slas: usize, context: bool, memory: f64) -> Self {
+    pub fn new(order: &[usize], slas: usize, promised: f64, context: bool, memory: f64) -> Self {
         let count = order.len();
         Self {
             context,
             memory,
-            rates: Rates::new(order, slas),
+            rates: Rates::new(order, slas, promised),
             kinds: Kinds::default(),
             by_kind: vec![vec![Count::default(); KINDS]; count],
             heads: vec![Head::default(); if context { count } else { 0 }],
@@ -118,17 +120,19 @@ impl Learner {
 
     /// What the admitted stage believes of a model answering a request.
     pub fn belief(&self, sla: usize, model: usize, context: &Context) -> Belief {
-        let (base, deviation) = self.rates.rate(sla, model);
+        let (base, deviation) = self.rates.cautious(sla, model);
         match self.gate.speaks() {
             Stage::BaseRates => Belief {
                 mean: base,
                 high: (base + 2.0 * deviation).min(1.0),
+                deviation,
             },
             Stage::Clusters => {
-                let (mean, deviation) = self.kind_rate(base, model, context);
+                let (mean, own) = self.kind_rate(base, model, context);
                 Belief {
                     mean,
-                    high: (mean + 2.0 * deviation).min(1.0),
+                    high: (mean + 2.0 * own).min(1.0),
+                    deviation,
                 }
             }
             Stage::Head => {
@@ -137,6 +141,7 @@ impl Learner {
                 Belief {
                     mean: sigmoid(said.mean),
                     high: sigmoid(said.mean + 2.0 * said.variance.sqrt()),
+                    deviation,
                 }
             }
         }
@@ -214,8 +219,8 @@ impl Learner {
             && self.kinds.fits()
     }
 
-    pub fn remap(&mut self, map: &Remap, order: &[usize]) {
-        self.rates.remap(map, order);
+    pub fn remap(&mut self, map: &Remap, order: &[usize], promised: f64) {
+        self.rates.remap(map, order, promised);
         self.by_kind = map.models(&self.by_kind, |_| vec![Count::default(); KINDS]);
         self.labels = map.models(&self.labels, |_| 0);
         self.drift = map.models(&self.drift, |_| Drift::default());

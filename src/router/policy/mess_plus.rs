@@ -45,9 +45,8 @@ use crate::router::event::{Context, Decision};
 use crate::router::explore::{self, Candidate, Terms};
 use crate::router::learner::Belief;
 use crate::router::memory::Remembered;
-use crate::router::price::{self, DEAREST, Dual};
+use crate::router::price::{Curve, DEAREST};
 use crate::router::queue::{HOPELESS_DEBT, SignedQueue};
-use crate::router::warm::{self, Waiting};
 use crate::units::ModelId;
 
 /// Requests over which the price is computed.
@@ -56,6 +55,11 @@ const WINDOW: usize = 192;
 const RESOLVE: u64 = 100;
 /// Unseen answers that are asked for before their labels are missed.
 const TRUST: f64 = 32.0;
+/// Labels of a model, and debt in requests, at which optimism about it is half gone or so.
+const HOPE_MEMORY: f64 = 150.0;
+const HOPE_DEBT: f64 = 20.0;
+/// Least distance that the promise is believed to keep from what the next better choice reaches.
+const LEAST_ROOM: f64 = 0.01;
 const BIAS_MEMORY: f64 = 500.0;
 const BIAS_SHRINKAGE: f64 = 50.0;
 
@@ -80,12 +84,20 @@ impl Bias {
 }
 
 /// One service level.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Level {
     queue: SignedQueue,
     decided: u64,
     unsolved: u64,
-    dual: Option<Dual>,
+    /// What every price buys, as believed when it was last computed; none before the first request.
+    #[serde(default)]
+    curve: Option<Curve>,
+    /// The most that any choice reaches, without optimism.
+    #[serde(default)]
+    highest: f64,
+    /// Requests to stay ahead.
+    #[serde(default)]
+    reserve: f64,
     /// Joules of the dearest model's mean answer when the price was computed.
     unit: f64,
     hopeless: bool,
@@ -95,8 +107,6 @@ struct Level {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MessPlus {
     levels: Vec<Level>,
-    /// Times each model was asked in order to learn.
-    asked: Vec<u64>,
     unseen_asked: f64,
     unseen_judged: f64,
     /// Expected joules decided on, and those of unseen answers after the warm start.
@@ -105,10 +115,9 @@ pub struct MessPlus {
 }
 
 impl MessPlus {
-    pub fn new(models: usize, slas: usize) -> Self {
+    pub fn new(slas: usize) -> Self {
         Self {
             levels: vec![Level::default(); slas],
-            asked: vec![0; models],
             unseen_asked: 0.0,
             unseen_judged: 0.0,
             spent: 0.0,
@@ -116,8 +125,8 @@ impl MessPlus {
         }
     }
 
-    pub fn fits(&self, models: usize, slas: usize) -> bool {
-        self.levels.len() == slas && self.asked.len() == models
+    pub fn fits(&self, slas: usize) -> bool {
+        self.levels.len() == slas
     }
 
     /// Share of unseen answers that get judged, believed to be 1 until enough were asked for.
@@ -125,46 +134,57 @@ impl MessPlus {
         ((self.unseen_judged + TRUST) / self.unseen_asked.max(TRUST)).min(1.0)
     }
 
+    /// Requests by which the level is behind where it wants to be.
+    fn behind(&self, world: &World, sla: usize) -> f64 {
+        let (level, knobs) = (&self.levels[sla], &world.config.knobs);
+        // Credit is bounded, so a reserve beyond it could never be reached and would cost joules for ever.
+        let reserve = level.reserve + knobs.reserve_spread * level.queue.uncertainty();
+        level.queue.value + reserve.min(0.5 * knobs.credit)
+    }
+
     fn price(&self, world: &World, sla: usize) -> f64 {
         let (level, knobs) = (&self.levels[sla], &world.config.knobs);
-        let base = level.dual.map_or(1.0, |d| d.price);
-        // Credit is bounded, so a reserve beyond it could never be reached and would cost joules for ever.
-        let reserve =
-            (knobs.reserve + knobs.reserve_spread * level.queue.uncertainty()).min(0.5 * knobs.credit);
-        (base + base.max(1.0) * (level.queue.value + reserve) / knobs.patience).clamp(0.0, DEAREST)
+        let behind = self.behind(world, sla);
+        let alpha = world.config.slas[sla].alpha;
+        let target =
+            alpha + self.levels[sla].queue.value.max(0.0) / knobs.repay + behind.min(0.0) / knobs.spend;
+        let base = level.curve.as_ref().map_or(1.0, |curve| curve.price(target));
+        // Where requests are alike many promises have one price: this side of it the lesser model, beyond it the better.
+        (base * (1.0 + behind / knobs.patience).clamp(0.5, 2.0)).min(DEAREST)
     }
 
-    /// Models that may be chosen, from small to large.
-    fn eligible(world: &World) -> Vec<ModelId> {
-        let needed = u64::from(world.config.knobs.warm_labels.div_ceil(2));
-        let largest = world.largest();
-        let enough = |m: &ModelId| *m == largest || world.learner.labels(m.index()) >= needed;
-        world.order.iter().copied().filter(enough).collect()
+    /// What a model is taken to satisfy: the middle ones are overestimated on purpose, the less so the better they
+    /// are known and the more the level owes. The smallest is cheap enough to be tried anyway, and the largest would
+    /// cost the most if it were overrated.
+    fn hoped(world: &World, alpha: f64, debt: f64, model: ModelId, belief: &Belief) -> f64 {
+        if model == world.order[0] || model == world.largest() {
+            return belief.mean;
+        }
+        // Near 0 and 1 a debt takes longer to pay back.
+        let bearable = HOPE_DEBT * 4.0 * alpha * (1.0 - alpha);
+        let known = world.learner.labels(model.index()) as f64 / HOPE_MEMORY;
+        let deviations =
+            world.config.knobs.optimism / ((1.0 + known).sqrt() * (1.0 + debt.max(0.0) / bearable));
+        (belief.mean + deviations * belief.deviation).min(1.0)
     }
 
-    /// Models that must still be asked.
-    fn waiting(&self, world: &World, expected: &[f64], unit: f64) -> Vec<Waiting> {
-        let needed = u64::from(world.config.knobs.warm_labels);
-        let largest = world.largest();
-        let waits = |m: &ModelId| *m != largest && world.learner.labels(m.index()) < needed;
-        let waiting = |model: ModelId| {
-            let place = model.index();
-            Waiting {
-                model,
-                asked: self.asked[place],
-                cost: expected[place] / unit,
-            }
-        };
-        world.order.iter().copied().filter(waits).map(waiting).collect()
+    /// Whether labels never came although they should have by now: then the largest model answers.
+    fn blind(world: &World, level: &Level) -> bool {
+        world.learner.settled() == 0
+            && world.learner.changes() == 0
+            && level.decided >= world.config.knobs.blind
     }
 
-    /// Whether some model may not be chosen yet.
     fn warming(world: &World) -> bool {
-        Self::eligible(world).len() < world.order.len()
+        let labels = world
+            .order
+            .iter()
+            .map(|m| world.learner.labels(m.index()))
+            .sum::<u64>();
+        labels < u64::from(world.config.knobs.warm_labels)
     }
 
     fn solve(&mut self, world: &World, sla: usize) {
-        let eligible = Self::eligible(world);
         let same = |r: &&Remembered| r.decision.sla.index() == sla;
         let recent: Vec<_> = world
             .memory
@@ -174,27 +194,41 @@ impl MessPlus {
             .map(|r| &r.decision.context)
             .collect();
         let cost = |model: &ModelId, context: &Context| world.costs.expected(sla, model.index(), context);
-        let mean = |model| recent.iter().map(|c| cost(model, c)).sum::<f64>() / recent.len().max(1) as f64;
-        let unit = world.order.iter().map(mean).fold(f64::MIN_POSITIVE, f64::max);
-        let row = |context: &&Context| {
-            let entry = |m: &ModelId| {
-                (
-                    cost(m, context) / unit,
-                    world.learner.belief(sla, m.index(), context).mean,
-                )
-            };
-            eligible.iter().map(entry).collect::<Vec<_>>()
-        };
-        let rows: Vec<_> = recent.iter().map(row).collect();
+        let costs: Vec<Vec<f64>> = recent
+            .iter()
+            .map(|c| world.order.iter().map(|m| cost(m, c)).collect())
+            .collect();
+        let count = recent.len().max(1) as f64;
+        let mean = |place: usize| costs.iter().map(|row| row[place]).sum::<f64>() / count;
+        let unit = (0..world.order.len()).map(mean).fold(f64::MIN_POSITIVE, f64::max);
+        let debt = self.levels[sla].queue.value;
         let alpha = world.config.slas[sla].alpha;
-        let level = &mut self.levels[sla];
-        level.dual = price::solve(&rows, alpha);
-        level.unit = unit;
-        level.unsolved = 0;
+        let (mut rows, mut highest) = (vec![], 0.0);
+        for (context, costs) in recent.iter().zip(&costs) {
+            let mut best = 0.0f64;
+            let row = world.order.iter().zip(costs).map(|(m, cost)| {
+                let belief = world.learner.belief(sla, m.index(), context);
+                best = best.max(belief.mean);
+                (cost / unit, Self::hoped(world, alpha, debt, *m, &belief))
+            });
+            rows.push(row.collect::<Vec<_>>());
+            highest += best / count;
+        }
+        let curve = Curve::of(&rows);
+        let knobs = &world.config.knobs;
+        let room = (curve.reach(1.5 * curve.price(alpha)) - alpha).max(LEAST_ROOM);
         let largest = world.largest().index();
         let deviation = world.learner.rate(sla, largest).1;
+        // Near 0 and 1 a debt takes longer to pay back.
+        let bearable = HOPE_DEBT * 4.0 * alpha * (1.0 - alpha);
         let known = world.learner.labels(largest) >= u64::from(world.config.knobs.warm_labels);
-        level.hopeless = known && level.dual.is_some_and(|d| d.highest + 2.0 * deviation < alpha);
+        let level = &mut self.levels[sla];
+        level.reserve = knobs.reserve * (1.0 + alpha * (1.0 - alpha) / (2.0 * room));
+        level.hopeless = known && highest + 2.0 * deviation < alpha;
+        level.curve = Some(curve);
+        level.highest = highest;
+        level.unit = unit;
+        level.unsolved = 0;
     }
 
     fn clip(&mut self, world: &World, sla: usize) {
@@ -214,37 +248,30 @@ impl Rules for MessPlus {
         let dearest = sight.expected.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         let unit = if level.unit > 0.0 { level.unit } else { dearest };
         let price = self.price(world, sight.sla);
-        let eligible = Self::eligible(world);
-        let candidates: Vec<Candidate> = eligible
+        let candidates: Vec<Candidate> = world
+            .order
             .iter()
             .map(|m| {
-                let (cost, belief) = (sight.expected[m.index()] / unit, beliefs[m.index()]);
+                let (cost, belief) = (sight.expected[m.index()] / unit, &beliefs[m.index()]);
                 Candidate {
                     model: *m,
                     cost,
-                    score: cost - price * belief.mean,
+                    score: cost - price * Self::hoped(world, sight.alpha, level.queue.value, *m, belief),
                     hope: cost - price * belief.high,
                     presentable: level.queue.value <= 0.0 || belief.mean >= sight.alpha,
                 }
             })
             .collect();
-        let row: Vec<_> = eligible
-            .iter()
-            .zip(&candidates)
-            .map(|(m, c)| (c.cost, beliefs[m.index()].mean))
-            .collect();
-        let best = price::choose(&row, price);
-        let mut waiting = self.waiting(world, sight.expected, unit);
-        waiting.retain(|w| w.model != eligible[best]);
-        let shown_judged = world.learner.labels(world.largest().index()) > 0;
-        let warm = warm::plan(
-            &waiting,
-            knobs.warm_labels,
-            self.unseen_yield(),
-            shown_judged,
-            draw,
-        );
-        let plan = warm.unwrap_or_else(|| {
+        let blind = Self::blind(world, level);
+        let best = if blind {
+            count - 1
+        } else {
+            let cheaper = |best: usize, place: usize| candidates[place].score < candidates[best].score;
+            (1..count).fold(0, |best, place| if cheaper(best, place) { place } else { best })
+        };
+        let plan = if blind {
+            explore::Plan::exploit(1.0)
+        } else {
             let terms = Terms {
                 rate: explore::rate(knobs.explore_rate, knobs.explore_most, world.learner.settled()),
                 shadow_yield: self.unseen_yield(),
@@ -252,9 +279,9 @@ impl Rules for MessPlus {
                 floor: knobs.explore_floor,
             };
             explore::plan(&candidates, best, &terms, draw)
-        });
+        };
         let (explored, propensity) = (plan.explores(), plan.propensity);
-        let model = plan.serve.unwrap_or(eligible[best]);
+        let model = plan.serve.unwrap_or(candidates[best].model);
         let credited = beliefs[model.index()].mean + level.bias.correction();
         Choice {
             model,
@@ -278,10 +305,6 @@ impl Rules for MessPlus {
             self.spent += joules;
             self.spent_unseen += if warm { 0.0 } else { joules };
             self.unseen_asked += 1.0;
-            self.asked[extra.index()] += 1;
-        }
-        if decision.explored && decision.explore.is_empty() {
-            self.asked[decision.model.index()] += 1;
         }
         let level = &mut self.levels[sla];
         level.queue.dispatched(decision.alpha, decision.credited);
@@ -336,17 +359,16 @@ impl Rules for MessPlus {
             v: knobs.patience,
             price: self.price(world, sla),
             explore_rate: explore::rate(knobs.explore_rate, knobs.explore_most, world.learner.settled()),
-            reachable: level.dual.map(|d| (d.lowest, d.highest)),
+            reachable: level.curve.as_ref().map(|curve| (curve.lowest, level.highest)),
             feasible: !level.hopeless,
             warming,
         }
     }
 
     fn remap(&mut self, map: &Remap, restart: &[bool]) {
-        self.asked = map.models(&self.asked, |_| 0);
         self.levels = map.slas(&self.levels, |_| Level::default());
         for (level, restart) in self.levels.iter_mut().zip(restart) {
-            level.dual = None;
+            level.curve = None;
             level.unit = 0.0;
             level.unsolved = RESOLVE;
             level.hopeless = false;
