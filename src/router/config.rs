@@ -188,8 +188,6 @@ pub struct Knobs {
     pub optimism: f64,
     /// `mess-plus`: judged answers before a model counts as known.
     pub warm_labels: u32,
-    /// `mess-plus`: requests decided by prior belief while no label at all comes; after that the largest answers.
-    pub blind: u64,
     /// `mess-plus`: p_t = min(explore_most, explore_rate / √t).
     pub explore_rate: f64,
     pub explore_most: f64,
@@ -220,9 +218,8 @@ impl Default for Knobs {
             reserve_spread: 1.3,
             optimism: 2.0,
             warm_labels: 20,
-            blind: 256,
             explore_rate: 1.0,
-            explore_most: 0.2,
+            explore_most: 0.05,
             explore_floor: 0.001,
             explore_budget: 0.05,
             context: true,

@@ -55,8 +55,14 @@ const WINDOW: usize = 192;
 const RESOLVE: u64 = 100;
 /// Unseen answers that are asked for before their labels are missed.
 const TRUST: f64 = 32.0;
+/// Answers of an unknown model that may wait for their judgement whatever the promise.
+const FEW: f64 = 5.0;
+/// Requests over which the reserve is built up after a change of the promise.
+const BUILD: f64 = 300.0;
 /// Labels of a model, and debt in requests, at which optimism about it is half gone or so.
 const HOPE_MEMORY: f64 = 150.0;
+/// A model is hoped to be better than α by at most this share of what is left to certainty.
+const HOPED_ROOM: f64 = 0.25;
 const HOPE_DEBT: f64 = 20.0;
 /// Least distance that the promise is believed to keep from what the next better choice reaches.
 const LEAST_ROOM: f64 = 0.01;
@@ -95,6 +101,9 @@ struct Level {
     /// The most that any choice reaches, without optimism.
     #[serde(default)]
     highest: f64,
+    /// The promise was changed: the models are known, so the new reserve may take its time.
+    #[serde(default)]
+    promised_anew: bool,
     /// Requests to stay ahead.
     #[serde(default)]
     reserve: f64,
@@ -107,6 +116,8 @@ struct Level {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MessPlus {
     levels: Vec<Level>,
+    /// Answers shown that are not judged, per model.
+    open: Vec<f64>,
     unseen_asked: f64,
     unseen_judged: f64,
     /// Expected joules decided on, and those of unseen answers after the warm start.
@@ -115,9 +126,10 @@ pub struct MessPlus {
 }
 
 impl MessPlus {
-    pub fn new(slas: usize) -> Self {
+    pub fn new(models: usize, slas: usize) -> Self {
         Self {
             levels: vec![Level::default(); slas],
+            open: vec![0.0; models],
             unseen_asked: 0.0,
             unseen_judged: 0.0,
             spent: 0.0,
@@ -125,8 +137,8 @@ impl MessPlus {
         }
     }
 
-    pub fn fits(&self, slas: usize) -> bool {
-        self.levels.len() == slas
+    pub fn fits(&self, models: usize, slas: usize) -> bool {
+        self.levels.len() == slas && self.open.len() == models
     }
 
     /// Share of unseen answers that get judged, believed to be 1 until enough were asked for.
@@ -138,7 +150,12 @@ impl MessPlus {
     fn behind(&self, world: &World, sla: usize) -> f64 {
         let (level, knobs) = (&self.levels[sla], &world.config.knobs);
         // Credit is bounded, so a reserve beyond it could never be reached and would cost joules for ever.
-        let reserve = level.reserve + knobs.reserve_spread * level.queue.uncertainty();
+        let built = if level.promised_anew {
+            (level.decided as f64 / BUILD).min(1.0)
+        } else {
+            1.0
+        };
+        let reserve = built * level.reserve + knobs.reserve_spread * level.queue.uncertainty();
         level.queue.value + reserve.min(0.5 * knobs.credit)
     }
 
@@ -148,7 +165,7 @@ impl MessPlus {
         let alpha = world.config.slas[sla].alpha;
         let target =
             alpha + self.levels[sla].queue.value.max(0.0) / knobs.repay + behind.min(0.0) / knobs.spend;
-        let base = level.curve.as_ref().map_or(1.0, |curve| curve.price(target));
+        let base = level.curve.as_ref().map_or(DEAREST, |curve| curve.price(target));
         // Where requests are alike many promises have one price: this side of it the lesser model, beyond it the better.
         (base * (1.0 + behind / knobs.patience).clamp(0.5, 2.0)).min(DEAREST)
     }
@@ -165,14 +182,26 @@ impl MessPlus {
         let known = world.learner.labels(model.index()) as f64 / HOPE_MEMORY;
         let deviations =
             world.config.knobs.optimism / ((1.0 + known).sqrt() * (1.0 + debt.max(0.0) / bearable));
-        (belief.mean + deviations * belief.deviation).min(1.0)
+        // Good enough with some room, not more: hope is no reason to let the smallest answer instead.
+        let enough = alpha + HOPED_ROOM * (1.0 - alpha);
+        (belief.mean + deviations * belief.deviation).min(enough.max(belief.mean))
     }
 
-    /// Whether labels never came although they should have by now: then the largest model answers.
-    fn blind(world: &World, level: &Level) -> bool {
-        world.learner.settled() == 0
-            && world.learner.changes() == 0
-            && level.decided >= world.config.knobs.blind
+    /// Models that may answer, from small to large. While nothing is known of a model and as many of its answers wait
+    /// for their judgement as could be paid back if they were bad, neither it nor a smaller one answers: what the
+    /// larger ones seem to earn meanwhile is not known either.
+    fn allowed<'a>(&self, world: &World<'a>, alpha: f64) -> &'a [ModelId] {
+        let knobs = &world.config.knobs;
+        let bearable = FEW + 2.0 * knobs.repay * (1.0 - alpha).powi(2);
+        let unknown = |m: &ModelId| {
+            world.learner.labels(m.index()) < u64::from(knobs.warm_labels) && self.open[m.index()] >= bearable
+        };
+        let last = world.order.len() - 1;
+        let first = world.order[..last]
+            .iter()
+            .rposition(unknown)
+            .map_or(0, |at| at + 1);
+        &world.order[first..]
     }
 
     fn warming(world: &World) -> bool {
@@ -219,8 +248,6 @@ impl MessPlus {
         let room = (curve.reach(1.5 * curve.price(alpha)) - alpha).max(LEAST_ROOM);
         let largest = world.largest().index();
         let deviation = world.learner.rate(sla, largest).1;
-        // Near 0 and 1 a debt takes longer to pay back.
-        let bearable = HOPE_DEBT * 4.0 * alpha * (1.0 - alpha);
         let known = world.learner.labels(largest) >= u64::from(world.config.knobs.warm_labels);
         let level = &mut self.levels[sla];
         level.reserve = knobs.reserve * (1.0 + alpha * (1.0 - alpha) / (2.0 * room));
@@ -229,6 +256,11 @@ impl MessPlus {
         level.highest = highest;
         level.unit = unit;
         level.unsolved = 0;
+    }
+
+    fn closed(&mut self, model: ModelId) {
+        let open = &mut self.open[model.index()];
+        *open = (*open - 1.0).max(0.0);
     }
 
     fn clip(&mut self, world: &World, sla: usize) {
@@ -248,8 +280,8 @@ impl Rules for MessPlus {
         let dearest = sight.expected.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         let unit = if level.unit > 0.0 { level.unit } else { dearest };
         let price = self.price(world, sight.sla);
-        let candidates: Vec<Candidate> = world
-            .order
+        let candidates: Vec<Candidate> = self
+            .allowed(world, sight.alpha)
             .iter()
             .map(|m| {
                 let (cost, belief) = (sight.expected[m.index()] / unit, &beliefs[m.index()]);
@@ -262,24 +294,21 @@ impl Rules for MessPlus {
                 }
             })
             .collect();
-        let blind = Self::blind(world, level);
-        let best = if blind {
-            count - 1
-        } else {
-            let cheaper = |best: usize, place: usize| candidates[place].score < candidates[best].score;
-            (1..count).fold(0, |best, place| if cheaper(best, place) { place } else { best })
+        let cheaper = |best: usize, place: usize| candidates[place].score < candidates[best].score;
+        let best =
+            (1..candidates.len()).fold(0, |best, place| if cheaper(best, place) { place } else { best });
+        let terms = Terms {
+            // Where nobody judges, asking would teach nothing.
+            rate: if world.learner.settled() == 0 {
+                0.0
+            } else {
+                explore::rate(knobs.explore_rate, knobs.explore_most, world.learner.settled())
+            },
+            shadow_yield: self.unseen_yield(),
+            shadows_allowed: self.spent_unseen <= knobs.explore_budget * self.spent,
+            floor: knobs.explore_floor,
         };
-        let plan = if blind {
-            explore::Plan::exploit(1.0)
-        } else {
-            let terms = Terms {
-                rate: explore::rate(knobs.explore_rate, knobs.explore_most, world.learner.settled()),
-                shadow_yield: self.unseen_yield(),
-                shadows_allowed: self.spent_unseen <= knobs.explore_budget * self.spent,
-                floor: knobs.explore_floor,
-            };
-            explore::plan(&candidates, best, &terms, draw)
-        };
+        let plan = explore::plan(&candidates, best, &terms, draw);
         let (explored, propensity) = (plan.explores(), plan.propensity);
         let model = plan.serve.unwrap_or(candidates[best].model);
         let credited = beliefs[model.index()].mean + level.bias.correction();
@@ -306,11 +335,12 @@ impl Rules for MessPlus {
             self.spent_unseen += if warm { 0.0 } else { joules };
             self.unseen_asked += 1.0;
         }
+        self.open[decision.model.index()] += 1.0;
         let level = &mut self.levels[sla];
         level.queue.dispatched(decision.alpha, decision.credited);
         level.decided += 1;
         level.unsolved += 1;
-        if level.unsolved >= RESOLVE.min(8 + level.decided / 8) {
+        if level.curve.is_none() || level.unsolved >= RESOLVE.min(8 + level.decided / 8) {
             self.solve(world, sla);
         }
         self.clip(world, sla);
@@ -329,6 +359,7 @@ impl Rules for MessPlus {
             self.unseen_judged += 1.0;
             return;
         }
+        self.closed(model);
         let level = &mut self.levels[sla];
         level
             .bias
@@ -341,6 +372,7 @@ impl Rules for MessPlus {
 
     fn withdrawn(&mut self, world: &World, decision: &Decision) {
         let sla = decision.sla.index();
+        self.closed(decision.model);
         self.levels[sla]
             .queue
             .withdrawn(decision.alpha, decision.credited);
@@ -366,6 +398,7 @@ impl Rules for MessPlus {
     }
 
     fn remap(&mut self, map: &Remap, restart: &[bool]) {
+        self.open = map.models(&self.open, |_| 0.0);
         self.levels = map.slas(&self.levels, |_| Level::default());
         for (level, restart) in self.levels.iter_mut().zip(restart) {
             level.curve = None;
@@ -373,6 +406,8 @@ impl Rules for MessPlus {
             level.unsolved = RESOLVE;
             level.hopeless = false;
             if *restart {
+                level.decided = 0;
+                level.promised_anew = true;
                 level.queue = SignedQueue::default();
             }
         }

@@ -141,7 +141,7 @@ impl PolicyState {
         let (models, slas) = (config.models.len(), config.slas.len());
         let bandit = |index| Self::Bandit(bandit::Bandit::new(index, models, slas));
         match config.policy {
-            Policy::MessPlus => Self::MessPlus(mess_plus::MessPlus::new(slas)),
+            Policy::MessPlus => Self::MessPlus(mess_plus::MessPlus::new(models, slas)),
             Policy::Paper => Self::Paper(paper::Paper::new(models, slas)),
             Policy::Fixed(model) => Self::Fixed(fixed::Fixed { model }),
             Policy::Random => Self::Random(random::Random),
@@ -155,7 +155,7 @@ impl PolicyState {
     pub fn fits(&self, config: &RouterConfig) -> bool {
         let (models, slas) = (config.models.len(), config.slas.len());
         match (self, config.policy) {
-            (Self::MessPlus(policy), Policy::MessPlus) => policy.fits(slas),
+            (Self::MessPlus(policy), Policy::MessPlus) => policy.fits(models, slas),
             (Self::Paper(policy), Policy::Paper) => policy.fits(models, slas),
             (Self::Fixed(policy), Policy::Fixed(model)) => policy.model == model,
             (Self::Random(_), Policy::Random) => true,
