@@ -219,7 +219,7 @@ impl Default for Knobs {
             optimism: 2.0,
             warm_labels: 20,
             explore_rate: 1.0,
-            explore_most: 0.05,
+            explore_most: 0.2,
             explore_floor: 0.001,
             explore_budget: 0.05,
             context: true,

@@ -56,9 +56,9 @@ const RESOLVE: u64 = 100;
 /// Unseen answers that are asked for before their labels are missed.
 const TRUST: f64 = 32.0;
 /// Answers of an unknown model that may wait for their judgement whatever the promise.
-const FEW: f64 = 5.0;
+const FEW: f64 = 4.0;
 /// Requests over which the reserve is built up after a change of the promise.
-const BUILD: f64 = 300.0;
+const BUILD: f64 = 500.0;
 /// Labels of a model, and debt in requests, at which optimism about it is half gone or so.
 const HOPE_MEMORY: f64 = 150.0;
 /// A model is hoped to be better than α by at most this share of what is left to certainty.
@@ -155,7 +155,7 @@ impl MessPlus {
         } else {
             1.0
         };
-        let reserve = built * level.reserve + knobs.reserve_spread * level.queue.uncertainty();
+        let reserve = built * (level.reserve + knobs.reserve_spread * level.queue.uncertainty());
         level.queue.value + reserve.min(0.5 * knobs.credit)
     }
 
@@ -194,7 +194,8 @@ impl MessPlus {
         let knobs = &world.config.knobs;
         let bearable = FEW + 2.0 * knobs.repay * (1.0 - alpha).powi(2);
         let unknown = |m: &ModelId| {
-            world.learner.labels(m.index()) < u64::from(knobs.warm_labels) && self.open[m.index()] >= bearable
+            let labels = world.learner.labels(m.index());
+            labels < u64::from(knobs.warm_labels) && self.open[m.index()] >= bearable + labels as f64
         };
         let last = world.order.len() - 1;
         let first = world.order[..last]
@@ -297,12 +298,13 @@ impl Rules for MessPlus {
         let cheaper = |best: usize, place: usize| candidates[place].score < candidates[best].score;
         let best =
             (1..candidates.len()).fold(0, |best, place| if cheaper(best, place) { place } else { best });
+        let rate = explore::rate(knobs.explore_rate, knobs.explore_most, world.learner.settled());
         let terms = Terms {
-            // Where nobody judges, asking would teach nothing.
+            // Where nobody judges, asking would teach nothing; close to certainty a bad answer is hard to make good.
             rate: if world.learner.settled() == 0 {
                 0.0
             } else {
-                explore::rate(knobs.explore_rate, knobs.explore_most, world.learner.settled())
+                rate * (8.0 * sight.alpha * (1.0 - sight.alpha)).min(1.0)
             },
             shadow_yield: self.unseen_yield(),
             shadows_allowed: self.spent_unseen <= knobs.explore_budget * self.spent,
