@@ -188,6 +188,27 @@ impl Learner {
         }
     }
 
+    /// Takes a label back, of which another one follows: out of what is counted. The head's step is outweighed by the
+    /// other label's.
+    pub fn unlearn(&mut self, lesson: &Lesson) {
+        let (model, weight) = (lesson.model, -lesson.weight);
+        self.labels[model] = self.labels[model].saturating_sub(1);
+        self.settled = self.settled.saturating_sub(1);
+        if self.context
+            && lesson.picked_by != Some(Stage::Head)
+            && let Some(count) = lesson
+                .context
+                .cluster
+                .and_then(|c| self.by_kind[model].get_mut(usize::from(c)))
+        {
+            count.add(lesson.satisfied, weight, self.memory);
+        }
+        if matches!(lesson.picked_by, None | Some(Stage::BaseRates)) {
+            self.rates
+                .add(lesson.sla, model, lesson.satisfied, weight, self.memory);
+        }
+    }
+
     /// A model has changed. It is learnt anew from where it stands; the others, which may have changed too
     /// without being asked, are trusted less, so that exploring starts again.
     fn doubt(&mut self, changed: usize) {

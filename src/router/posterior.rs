@@ -24,10 +24,11 @@ pub struct Count {
 }
 
 impl Count {
+    /// A negative weight takes an answer back.
     pub fn add(&mut self, satisfied: f64, weight: f64, memory: f64) {
         self.fade((memory - weight).max(0.0));
-        self.answers += weight;
-        self.satisfied += weight * satisfied;
+        self.answers = (self.answers + weight).max(0.0);
+        self.satisfied = (self.satisfied + weight * satisfied).clamp(0.0, self.answers);
     }
 
     /// Keeps the rate but counts at most `answers` answers.

@@ -78,8 +78,8 @@ struct Bias {
 
 impl Bias {
     fn add(&mut self, error: f64, weight: f64) {
-        self.count = (self.count + weight).min(BIAS_MEMORY);
-        if self.count > 0.0 {
+        self.count = (self.count + weight).clamp(0.0, BIAS_MEMORY);
+        if self.count > 1e-9 {
             self.mean += weight * (error - self.mean) / self.count;
         }
     }
@@ -353,15 +353,19 @@ impl Rules for MessPlus {
             decision,
             model,
             satisfied,
-            weight,
             withdrawn,
+            ..
         } = *verdict;
-        let sla = decision.sla.index();
+        let (sla, weight) = (decision.sla.index(), verdict.signed_weight());
         if model != decision.model {
-            self.unseen_judged += 1.0;
+            self.unseen_judged += weight.signum();
             return;
         }
-        self.closed(model);
+        if verdict.retracted {
+            self.open[model.index()] += 1.0;
+        } else {
+            self.closed(model);
+        }
         let level = &mut self.levels[sla];
         level
             .bias

@@ -130,17 +130,24 @@ impl Rules for Paper {
             satisfied,
             ..
         } = *verdict;
+        let counts = model == decision.model && !verdict.withdrawn;
+        let queue = &mut self.levels[decision.sla.index()].queue;
+        if verdict.retracted {
+            // Gradient steps are not taken back; the step of the label that replaces this one outweighs them.
+            if counts {
+                queue.0 = (queue.0 - decision.alpha + satisfied).max(0.0);
+            }
+            return;
+        }
+        if counts {
+            queue.step(decision.alpha, satisfied);
+        }
         if decision.explored {
             let rate = world.config.knobs.paper_rate / (1.0 - MOMENTUM);
             let (all, good) = &mut self.seen[model.index()];
             *all += 1.0;
             *good += satisfied;
             self.heads[model.index()].learn(&decision.context.features, satisfied, rate);
-        }
-        if model == decision.model && !verdict.withdrawn {
-            self.levels[decision.sla.index()]
-                .queue
-                .step(decision.alpha, satisfied);
         }
     }
 
