@@ -59,6 +59,8 @@ const TRUST: f64 = 32.0;
 const FEW: f64 = 4.0;
 /// Requests over which the reserve is built up after a change of the promise.
 const BUILD: f64 = 500.0;
+/// Debt in requests above which a shortfall of what is reachable is reported.
+const DOUBTFUL_DEBT: f64 = 4.0;
 /// Labels of a model, and debt in requests, at which optimism about it is half gone or so.
 const HOPE_MEMORY: f64 = 150.0;
 /// A model is hoped to be better than α by at most this share of what is left to certainty.
@@ -110,6 +112,9 @@ struct Level {
     /// Joules of the dearest model's mean answer when the price was computed.
     unit: f64,
     hopeless: bool,
+    /// The best that is believed to be reachable falls short, and debt has piled up: reported, while debts still count.
+    #[serde(default)]
+    doubtful: bool,
     bias: Bias,
 }
 
@@ -171,17 +176,22 @@ impl MessPlus {
     }
 
     /// What a model is taken to satisfy: the middle ones are overestimated on purpose, the less so the better they
-    /// are known and the more the level owes. The smallest is cheap enough to be tried anyway, and the largest would
-    /// cost the most if it were overrated.
+    /// are known and the more the level owes. The smallest is cheap enough to be tried anyway; the largest would cost
+    /// the most if it were overrated, so only debt speaks for it.
     fn hoped(world: &World, alpha: f64, debt: f64, model: ModelId, belief: &Belief) -> f64 {
-        if model == world.order[0] || model == world.largest() {
-            return belief.mean;
-        }
         // Near 0 and 1 a debt takes longer to pay back.
         let bearable = HOPE_DEBT * 4.0 * alpha * (1.0 - alpha);
+        let debt = debt.max(0.0);
+        let optimism = world.config.knobs.optimism;
+        if model == world.largest() {
+            // A level in debt whose last resort failed a few times must ask it again.
+            return (belief.mean + optimism * debt / (debt + bearable) * belief.deviation).min(1.0);
+        }
+        if model == world.order[0] {
+            return belief.mean;
+        }
         let known = world.learner.labels(model.index()) as f64 / HOPE_MEMORY;
-        let deviations =
-            world.config.knobs.optimism / ((1.0 + known).sqrt() * (1.0 + debt.max(0.0) / bearable));
+        let deviations = optimism / ((1.0 + known).sqrt() * (1.0 + debt / bearable));
         // Good enough with some room, not more: hope is no reason to let the smallest answer instead.
         let enough = alpha + HOPED_ROOM * (1.0 - alpha);
         (belief.mean + deviations * belief.deviation).min(enough.max(belief.mean))
@@ -252,6 +262,7 @@ impl MessPlus {
         let known = world.learner.labels(largest) >= u64::from(world.config.knobs.warm_labels);
         let level = &mut self.levels[sla];
         level.reserve = knobs.reserve * (1.0 + alpha * (1.0 - alpha) / (2.0 * room));
+        level.doubtful = known && highest < alpha && level.queue.value > DOUBTFUL_DEBT;
         level.hopeless = known && highest + 2.0 * deviation < alpha;
         level.curve = Some(curve);
         level.highest = highest;
@@ -398,7 +409,7 @@ impl Rules for MessPlus {
             price: self.price(world, sla),
             explore_rate: explore::rate(knobs.explore_rate, knobs.explore_most, world.learner.settled()),
             reachable: level.curve.as_ref().map(|curve| (curve.lowest, level.highest)),
-            feasible: !level.hopeless,
+            feasible: !level.hopeless && !level.doubtful,
             warming,
         }
     }
@@ -411,6 +422,7 @@ impl Rules for MessPlus {
             level.unit = 0.0;
             level.unsolved = RESOLVE;
             level.hopeless = false;
+            level.doubtful = false;
             if *restart {
                 level.decided = 0;
                 level.promised_anew = true;
