@@ -250,7 +250,7 @@ fn read_file(
         let benchmark = cells.name(&mut trace.benchmarks, benchmark, "benchmark_name")?;
         let category = cells.name(&mut trace.categories, category, "category")?;
         trace.push(benchmark, category, prompt_tokens, &hashed, &answers);
-        if trace.requests.len() % 1024 == 0 {
+        if trace.requests.len().is_multiple_of(1024) {
             row(trace.requests.len());
         }
     }

@@ -168,7 +168,7 @@ pub struct Knobs {
     pub paper_v: f64,
     /// `paper`: learning rate of the predictor's SGD. The paper's .03 to .08.
     pub paper_rate: f64,
-    /// `mess-plus`: V′, in requests: a queue of V′ requests doubles the price of a satisfied answer.
+    /// `mess-plus`: V′, in requests: being V′ requests behind the reserve doubles the price of a satisfied answer.
     pub patience: f64,
     /// `mess-plus`: requests within which a debt is to be paid back: the price is that of α + debt/repay.
     pub repay: f64,

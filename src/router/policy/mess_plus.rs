@@ -1,10 +1,20 @@
 //! `mess-plus`, the default policy.
 //!
-//! Score of model m for request r: e(r,m) − (λ + max(1, λ)·(Q + reserve)/V′)·ŝ(r,m), the least wins. e is the
-//! expected cost in units of the dearest model's mean answer, λ the dual price ([`crate::router::price`]), Q
-//! the signed queue ([`crate::router::queue`]), V′ a patience in requests. λ does the work, Q corrects what λ
-//! gets wrong, so V′ hardly matters. A model may be chosen once it has half of `warm_labels` judged answers; until
-//! then it is only asked in order to learn, and the largest model, which always may, answers.
+//! Score of model m for request r: e(r,m) − λ·ŝ(r,m), the least wins. e is the expected cost in units of the
+//! dearest model's mean answer. λ is read from the curve of prices ([`crate::router::price`]) at the target
+//! α + Q⁺/H − (surplus beyond the reserve)/H′, Q the signed queue ([`crate::router::queue`]) in requests: debts are
+//! paid back within H = `repay` requests at whatever price that takes, surplus is spent within H′ = `spend`. Where
+//! requests are alike a curve has few steps and many targets one price; the reserve then decides on which side of
+//! it to stay, so it is built at today's price and never by a dearer one.
+//!
+//! The reserve is what keeps the end of a stream, whenever it comes, above α: on the step in force the queue drifts
+//! down by `room` and wanders by σ² = α(1 − α) a request, so it is distributed about exponentially with scale
+//! σ²/(2·room) above its reserve, and `reserve` such scales leave few ends in debt.
+//!
+//! A model is believed to be near α until it has answered; those between the smallest and the largest are
+//! overestimated on purpose until they are known (`optimism`), so that a dear model must be needed, not merely
+//! surer. An unknown model gets only as many unjudged answers as could be paid back; where no label ever comes the
+//! largest is left.
 //!
 //! # What holds
 //!
@@ -15,26 +25,26 @@
 //! D_T ≤ Q_T + forgiven + U_T,   U_T = Σ over unjudged requests of ŝ − s.   (2)
 //! ```
 //!
-//! To bound Q_T, assume: (A1) there is a price p̄ below the cap at which every choice, exploring included,
-//! satisfies with probability ≥ α + δ given the past, δ > 0: the promise is feasible with room δ and the
-//! predictor ranks well enough to find it (while Q > 0 only models believed to reach α are shown for the sake
-//! of learning); (A2) |U_t| ≤ u: feedback may be late, but it comes, and at most u requests' worth of
-//! prediction error is outstanding. Where Q > V′p̄ ≥ V′(p̄ − λ)/max(1, λ) the price exceeds p̄. Let Q° = Q +
-//! U be the queue with all labels in; it moves by at most 1 per request. With Y = (Q° − V′p̄ − u)⁺, Y > 0
-//! implies Q > V′p̄, hence E(Y²_{t+1}) ≤ E(Y²_t) − 2δE(Y_t) + 1 always; summed over t, the time average of
-//! E(Y) is at most 1/(2δ), and from (2)
+//! Let ŝ⁺ be the most that the curve reaches. Where Q > H(ŝ⁺ − α) the target lies beyond it, λ is the price of its
+//! last step, and every request gets the model believed to be the best. Assume: (A1) that choice satisfies with
+//! probability ≥ α + δ given the past, δ > 0: the promise is feasible with room δ and the predictor ranks well
+//! enough to find it (a model that answers for the sake of learning does so while Q ≤ 0 or is believed to reach α);
+//! (A2) |U_t| ≤ u: feedback may be late, but it comes, and at most u requests' worth of prediction error is
+//! outstanding; (A3) q̄ = H(ŝ⁺ − α) lies below `debt`. Let Q° = Q + U be the queue with all labels in; it moves
+//! by at most 1 per request. With Y = (Q° − q̄ − u)⁺, Y > 0 implies Q > q̄, hence
+//! E(Y²_{t+1}) ≤ E(Y²_t) − 2δE(Y_t) + 1 always; summed over t, the time average of E(Y) is at most 1/(2δ), and from
+//! (2)
 //!
 //! ```text
-//! average over t ≤ T of E[D_t]  ≤  V′p̄ + u + 1/(2δ) + E[forgiven],   (3)
+//! average over t ≤ T of E[D_t]  ≤  H(ŝ⁺ − α) + u + 1/(2δ) + E[forgiven],   (3)
 //! ```
 //!
 //! a constant number of requests: the violation vanishes as 1/T, where Algorithm 1's bound vanishes as 1/√T.
-//! (2) is exact and tested as a property; (3) rests on A1 and A2, starts when the warm start ends, and is
-//! loose: V′p̄ becomes V′(p̄ − λ)/λ, near 0, once λ has found the price. With feedback missing for good U_T
-//! is a sum of prediction errors: calibrated predictions make it grow as √T, which `reserve_spread` keeps in
-//! hand as far as `credit` reaches; predictions biased by β make it βT, and no router without labels can
-//! know. Where α is out of reach the level is flagged, its debt is bounded by [`HOPELESS_DEBT`], and (3) is
-//! void.
+//! (2) is exact and tested as a property; (3) rests on A1 to A3, and is checked by simulation (`streams.rs`). It is
+//! loose: once the curve is right the queue stays near −reserve. With feedback missing for good U_T is a sum of
+//! prediction errors: calibrated predictions make it grow as √T, which `reserve_spread` keeps in hand as far as
+//! `credit` reaches; predictions biased by β make it βT, and no router without labels can know. Where α is out of
+//! reach the level is flagged, its debt is bounded by [`HOPELESS_DEBT`], and (3) is void.
 
 use serde::{Deserialize, Serialize};
 
