@@ -172,20 +172,27 @@ pub struct Knobs {
     pub paper_v: f64,
     /// `paper`: learning rate of the predictor's SGD. The paper's .03 to .08.
     pub paper_rate: f64,
-    /// `mess-plus`: V′, in requests: a queue of V′ requests doubles the price of a satisfied answer.
+    /// `mess-plus`: V′, in requests: being V′ requests behind the reserve doubles the price of a satisfied answer.
     pub patience: f64,
+    /// `mess-plus`: requests within which a debt is to be paid back: the price is that of α + debt/repay.
+    pub repay: f64,
+    /// `mess-plus`: requests within which a surplus is to be spent.
+    pub spend: f64,
     /// `mess-plus`: most requests of surplus that are remembered.
     pub credit: f64,
     /// `mess-plus`: most requests of debt that are remembered while the promise can be kept.
     pub debt: f64,
-    /// `mess-plus`: requests to stay ahead of the promise, plus `reserve_spread` standard deviations of what
-    /// is unjudged.
+    /// `mess-plus`: requests to stay ahead of the promise: this many, as many times the scale on which the queue
+    /// wanders, and `reserve_spread` standard deviations of what is unjudged.
     pub reserve: f64,
     pub reserve_spread: f64,
-    /// `mess-plus`: every model is asked until it has this many judged answers, and may be chosen once it has half of
-    /// them; the largest always may.
+    /// `mess-plus`: standard deviations by which the quality of a model that is neither the smallest nor the largest is
+    /// overestimated on purpose until it has answered often, so that it is tried before dearer ones are believed to
+    /// be needed.
+    pub optimism: f64,
+    /// `mess-plus`: judged answers before a model counts as known.
     pub warm_labels: u32,
-    /// `mess-plus`: p_t = min(explore_most, explore_rate / √t) after the warm start.
+    /// `mess-plus`: p_t = min(explore_most, explore_rate / √t).
     pub explore_rate: f64,
     pub explore_most: f64,
     /// `mess-plus`: chance of asking any model at all, so that a change is noticed.
@@ -207,14 +214,17 @@ impl Default for Knobs {
             paper_v: 1e-4,
             paper_rate: 0.05,
             patience: 20.0,
-            credit: 40.0,
+            repay: 300.0,
+            spend: 100.0,
+            credit: 100.0,
             debt: 80.0,
             reserve: 4.0,
-            reserve_spread: 1.0,
+            reserve_spread: 1.3,
+            optimism: 2.0,
             warm_labels: 20,
-            explore_rate: 2.0,
+            explore_rate: 1.0,
             explore_most: 0.2,
-            explore_floor: 0.002,
+            explore_floor: 0.001,
             explore_budget: 0.05,
             context: true,
             remembered: 4096,

@@ -7,6 +7,7 @@ use super::embedding::Embedding;
 use super::event::{Ask, Context, Decision, RouterEvent};
 use super::features::{self, Features};
 use super::learner::Lesson;
+use super::memory::Label;
 use super::policy::{Sight, Verdict, World};
 use super::report::{self, CostReport, ModelReport, SlaReport};
 use super::state::{RouterSnapshot, RouterState, VERSION};
@@ -211,10 +212,19 @@ impl Router {
                 model,
                 satisfied,
                 weight,
+                source,
                 decision,
-                ..
             } => {
-                self.judged(*request, *model, *satisfied, *weight, decision.as_deref());
+                let label = Label {
+                    model: *model,
+                    satisfied: satisfied.clamp(0.0, 1.0),
+                    weight: weight.min(1.0),
+                    source: *source,
+                };
+                let sane = satisfied.is_finite() && weight.is_finite() && *weight > 0.0;
+                if sane && model.index() < self.config.models.len() {
+                    self.judged(*request, label, decision.as_deref());
+                }
             }
             RouterEvent::Expired { request } => {
                 if let Some(entry) = self.state.memory.get_mut(*request)
@@ -305,66 +315,78 @@ impl Router {
             .learn(sla, model.index(), context, &bill, expected);
     }
 
-    fn judged(
-        &mut self,
-        request: RequestId,
-        model: ModelId,
-        satisfied: f64,
-        weight: f64,
-        late: Option<&Decision>,
-    ) {
+    fn judged(&mut self, request: RequestId, label: Label, late: Option<&Decision>) {
         let (models, slas) = (self.config.models.len(), self.config.slas.len());
-        let sane = satisfied.is_finite() && weight.is_finite() && weight > 0.0 && model.index() < models;
-        if !sane {
-            return;
-        }
-        let (satisfied, weight) = (satisfied.clamp(0.0, 1.0), weight.min(1.0));
-        let (decision, withdrawn) = match (self.state.memory.get_mut(request), late) {
+        let about =
+            |decision: &Decision| label.model == decision.model || decision.explore.contains(&label.model);
+        let (decision, withdrawn, replaced) = match (self.state.memory.get_mut(request), late) {
             (Some(entry), _) => {
-                if entry.judged.contains(&model) {
+                if !about(&entry.decision) {
                     return;
                 }
-                entry.judged.push(model);
-                (entry.decision.clone(), entry.withdrawn)
+                let Some(replaced) = entry.label(label) else {
+                    return;
+                };
+                (entry.decision.clone(), entry.withdrawn, replaced)
             }
             (None, Some(decision)) if decision.request == request && decision.fits(models, slas) => {
-                (decision.clone(), false)
+                if !about(decision) {
+                    return;
+                }
+                (decision.clone(), false, None)
             }
             _ => return,
         };
-        let served = model == decision.model;
-        if !served && !decision.explore.contains(&model) {
-            return;
+        if let Some(replaced) = replaced {
+            self.learnt(&decision, withdrawn, replaced, true);
         }
+        self.learnt(&decision, withdrawn, label, false);
+    }
+
+    /// Everything that a label moves, one way or back.
+    fn learnt(&mut self, decision: &Decision, withdrawn: bool, label: Label, retracted: bool) {
         let Self { config, order, state } = self;
-        let sla = decision.sla.index();
+        let Label {
+            model,
+            satisfied,
+            weight,
+            ..
+        } = label;
+        let (sla, served) = (decision.sla.index(), model == decision.model);
+        let verdict = Verdict {
+            decision,
+            model,
+            satisfied,
+            weight,
+            withdrawn,
+            retracted,
+        };
         if served && !withdrawn {
-            state.tallies[sla].judged += weight;
-            state.tallies[sla].satisfied += weight * satisfied;
+            let tally = &mut state.tallies[sla];
+            tally.judged = (tally.judged + verdict.signed_weight()).max(0.0);
+            tally.satisfied = (tally.satisfied + verdict.signed_weight() * satisfied).max(0.0);
         }
         let picked_by =
             (!decision.explored || (served && !decision.explore.is_empty())).then_some(decision.stage);
-        state.learner.learn(&Lesson {
+        let lesson = Lesson {
             sla,
             model: model.index(),
             context: &decision.context,
             satisfied,
             weight,
             picked_by,
-        });
+        };
+        if retracted {
+            state.learner.unlearn(&lesson);
+        } else {
+            state.learner.learn(&lesson);
+        }
         let world = World {
             config,
             order,
             learner: &state.learner,
             costs: &state.costs,
             memory: &state.memory,
-        };
-        let verdict = Verdict {
-            decision: &decision,
-            model,
-            satisfied,
-            weight,
-            withdrawn,
         };
         state.policy.rules_mut().judged(&world, &verdict);
     }

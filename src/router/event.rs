@@ -129,6 +129,18 @@ pub enum LabelSource {
 }
 
 impl LabelSource {
+    /// Whether its word on an answer stands against the other's: the promise is about the user; a reference knows,
+    /// a judge reads, agreement with the largest model guesses.
+    pub fn outranks(self, other: Self) -> bool {
+        let rank = |source| match source {
+            Self::User => 3,
+            Self::Reference => 2,
+            Self::Judge => 1,
+            Self::Agreement => 0,
+        };
+        rank(self) > rank(other)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -158,7 +170,8 @@ pub enum RouterEvent {
         /// An extra answer that the client does not see.
         exploration: bool,
     },
-    /// An answer was judged. `decision` may carry the original decision, for one that
+    /// An answer was judged. A judgement by who [outranks](LabelSource::outranks) the first replaces it while the
+    /// router remembers the request; any other second one changes nothing. `decision` may carry the original decision, for one that
     /// [`super::Router::remembers`] no more.
     Judged {
         request: RequestId,

@@ -65,6 +65,67 @@ fn strange_events_change_nothing() {
     }
 }
 
+/// A judge's word that a user corrects leaves the counts and the queue as if the user alone had spoken.
+#[test]
+fn a_stronger_label_replaces_a_weaker_one_and_never_the_other_way_round() {
+    let scene = Scene::plain();
+    for policy in [
+        Policy::MessPlus,
+        Policy::Paper,
+        Policy::Thompson,
+        Policy::Threshold,
+    ] {
+        let mut config = scene.config(policy, 0.85, 1);
+        config.knobs.context = false;
+        let mut router = scene.run(config, 400, &mut |_| {}).router;
+        let request = RequestId(1 << 40);
+        let ask = Ask {
+            request,
+            sla: SlaId(0),
+            text: "hi",
+            prompt_tokens: &[3],
+            max_tokens: 8,
+            occupancy: &[],
+        };
+        let model = router.decide(&ask).model;
+        router.apply(&RouterEvent::Decided(Box::new(router.decide(&ask))));
+        let says = |source, satisfied, weight| RouterEvent::Judged {
+            request,
+            model,
+            satisfied,
+            weight,
+            source,
+            decision: None,
+        };
+        let mut alone = router.clone();
+        alone.apply(&says(LabelSource::User, 0.0, 1.0));
+        router.apply(&says(LabelSource::Agreement, 1.0, 0.3));
+        router.apply(&says(LabelSource::Judge, 1.0, 0.5));
+        let before = router.clone();
+        router.apply(&says(LabelSource::Agreement, 0.0, 1.0));
+        assert!(router == before, "a weaker word changes nothing");
+        router.apply(&says(LabelSource::User, 0.0, 1.0));
+        let (ours, theirs) = (router.report().remove(0), alone.report().remove(0));
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-6;
+        assert!(
+            near(ours.judged, theirs.judged)
+                && near(ours.satisfaction.unwrap(), theirs.satisfaction.unwrap())
+        );
+        assert!(
+            near(ours.queue, theirs.queue),
+            "{policy:?}: {} for {}",
+            ours.queue,
+            theirs.queue
+        );
+        for (ours, theirs) in ours.models.iter().zip(&theirs.models) {
+            assert!(ours.labels == theirs.labels && near(ours.satisfaction, theirs.satisfaction));
+        }
+        let before = router.clone();
+        router.apply(&says(LabelSource::User, 1.0, 1.0));
+        assert!(router == before, "nobody takes his word back");
+    }
+}
+
 #[test]
 fn a_log_of_an_earlier_build_still_loads() {
     let line = r#"{"event": "finished", "request": "req_0000000000000001", "model": 0, "prompt_tokens": 18,

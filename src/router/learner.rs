@@ -29,13 +29,16 @@ pub struct Belief {
     pub mean: f64,
     /// A plausible best case: two standard deviations up.
     pub high: f64,
+    /// Standard deviation of the model's base rate, whatever the text says.
+    pub deviation: f64,
 }
 
 impl Belief {
-    fn of(said: Logit) -> Self {
+    fn of(said: Logit, deviation: f64) -> Self {
         Self {
             mean: sigmoid(said.mean),
             high: sigmoid(said.mean + 2.0 * said.variance.sqrt()),
+            deviation,
         }
     }
 }
@@ -76,12 +79,12 @@ pub struct Learner {
 }
 
 impl Learner {
-    pub fn new(order: &[usize], slas: usize, context: bool, memory: f64) -> Self {
+    pub fn new(order: &[usize], slas: usize, promised: f64, context: bool, memory: f64) -> Self {
         let count = order.len();
         Self {
             context,
             memory,
-            rates: Rates::new(order, slas),
+            rates: Rates::new(order, slas, promised),
             kinds: Kinds::default(),
             by_kind: vec![vec![Count::default(); KINDS]; count],
             heads: vec![Head::default(); if context { count } else { 0 }],
@@ -156,26 +159,31 @@ impl Learner {
 
     /// What the admitted stage believes of a model answering a request.
     pub fn belief(&self, sla: usize, model: usize, context: &Context) -> Belief {
-        let (base, deviation) = self.rates.rate(sla, model);
+        let (base, deviation) = self.rates.cautious(sla, model);
         match self.stage_for(context) {
             Stage::BaseRates => Belief {
                 mean: base,
                 high: (base + 2.0 * deviation).min(1.0),
+                deviation,
             },
             Stage::Clusters => {
-                let (mean, deviation) = self.kind_rate(base, model, context);
+                let (mean, own) = self.kind_rate(base, model, context);
                 Belief {
                     mean,
-                    high: (mean + 2.0 * deviation).min(1.0),
+                    high: (mean + 2.0 * own).min(1.0),
+                    deviation,
                 }
             }
             Stage::Head => {
                 let said = self.worded(model, context, self.kind_rate(base, model, context).0);
-                Belief::of(self.calibration.of(said))
+                Belief::of(self.calibration.of(said), deviation)
             }
             Stage::Embedding => {
                 let said = self.worded(model, context, self.kind_rate(base, model, context).0);
-                Belief::of(self.embedded(model, context, said.mean).unwrap_or(said))
+                Belief::of(
+                    self.embedded(model, context, said.mean).unwrap_or(said),
+                    deviation,
+                )
             }
         }
     }
@@ -239,6 +247,27 @@ impl Learner {
         }
     }
 
+    /// Takes a label back, of which another one follows: out of what is counted. The head's step is outweighed by the
+    /// other label's.
+    pub fn unlearn(&mut self, lesson: &Lesson) {
+        let (model, weight) = (lesson.model, -lesson.weight);
+        self.labels[model] = self.labels[model].saturating_sub(1);
+        self.settled = self.settled.saturating_sub(1);
+        if self.context
+            && lesson.picked_by != Some(Stage::Head)
+            && let Some(count) = lesson
+                .context
+                .cluster
+                .and_then(|c| self.by_kind[model].get_mut(usize::from(c)))
+        {
+            count.add(lesson.satisfied, weight, self.memory);
+        }
+        if matches!(lesson.picked_by, None | Some(Stage::BaseRates)) {
+            self.rates
+                .add(lesson.sla, model, lesson.satisfied, weight, self.memory);
+        }
+    }
+
     /// A model has changed. It is learnt anew from where it stands; the others, which may have changed too
     /// without being asked, are trusted less, so that exploring starts again.
     fn doubt(&mut self, changed: usize) {
@@ -276,8 +305,8 @@ impl Learner {
             && self.kinds.fits()
     }
 
-    pub fn remap(&mut self, map: &Remap, order: &[usize]) {
-        self.rates.remap(map, order);
+    pub fn remap(&mut self, map: &Remap, order: &[usize], promised: f64) {
+        self.rates.remap(map, order, promised);
         self.by_kind = map.models(&self.by_kind, |_| vec![Count::default(); KINDS]);
         self.labels = map.models(&self.labels, |_| 0);
         self.drift = map.models(&self.drift, |_| Drift::default());

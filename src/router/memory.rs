@@ -8,8 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use super::adapt::Remap;
 use super::config::SlaId;
-use super::event::Decision;
+use super::event::{Decision, LabelSource};
 use crate::units::{ModelId, RequestId};
+
+/// What was said of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Label {
+    pub model: ModelId,
+    /// 0 to 1.
+    pub satisfied: f64,
+    /// Above 0, at most 1.
+    pub weight: f64,
+    pub source: LabelSource,
+}
 
 /// A decision and what has become of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +28,9 @@ pub struct Remembered {
     pub decision: Decision,
     /// Models whose answer was judged; each counts once.
     pub judged: Vec<ModelId>,
+    /// The labels in force, so that a stronger one can replace them; missing in snapshots of earlier builds.
+    #[serde(default)]
+    pub labels: Vec<Label>,
     /// Models whose joules were booked; each counts once.
     pub finished: Vec<ModelId>,
     /// No label is awaited any more; one that comes still counts.
@@ -40,6 +54,7 @@ impl Memory {
         let entry = Remembered {
             decision,
             judged: vec![],
+            labels: vec![],
             finished: vec![],
             expired: false,
             withdrawn: false,
@@ -109,6 +124,13 @@ impl Memory {
             context.prompt_tokens = map.models(&context.prompt_tokens, |_| prompt);
             context.company = map.models(&context.company, |_| 0);
             entry.judged = entry.judged.iter().filter_map(|m| model(*m)).collect();
+            let label = |label: &Label| {
+                Some(Label {
+                    model: model(label.model)?,
+                    ..*label
+                })
+            };
+            entry.labels = entry.labels.iter().filter_map(label).collect();
             entry.finished = entry.finished.iter().filter_map(|m| model(*m)).collect();
             Some(entry)
         });
@@ -127,6 +149,23 @@ impl Memory {
         order
             .into_iter()
             .filter_map(move |request| entries.remove(&request.0))
+    }
+}
+
+impl Remembered {
+    /// Puts a label in force. The one that it replaces, if any, or None when the label is not to count: the answer
+    /// was judged before by someone who knew as well.
+    pub fn label(&mut self, label: Label) -> Option<Option<Label>> {
+        if !self.judged.contains(&label.model) {
+            self.judged.push(label.model);
+            self.labels.push(label);
+            return Some(None);
+        }
+        let held = self.labels.iter_mut().find(|held| held.model == label.model)?;
+        label
+            .source
+            .outranks(held.source)
+            .then(|| Some(std::mem::replace(held, label)))
     }
 }
 

@@ -13,7 +13,7 @@
 //! From outside in: [`event`] and [`config`] (the words), [`policy`] (who decides), [`learner`] with
 //! [`posterior`], [`cluster`], [`logistic`], `mlp`, [`dense`] over `newton` and `calibration`, [`gate`], [`drift`] (quality), [`cost`] with [`length`] and [`accuracy`]
 //! (joules), [`queue`],
-//! [`price`], [`warm`], [`explore`] (parts of policies), [`memory`], [`report`], [`state`] (what is kept),
+//! [`price`], [`explore`] (parts of policies), [`memory`], [`report`], [`state`] (what is kept),
 //! [`draw`], `beta`, `bits`, [`features`] and [`embedding`] (tools).
 
 pub mod accuracy;
@@ -47,7 +47,6 @@ pub mod queue;
 pub mod report;
 mod sparse;
 pub mod state;
-pub mod warm;
 
 #[cfg(test)]
 mod embedding_laws;

@@ -37,10 +37,26 @@ pub fn sizes(config: &RouterConfig) -> Vec<usize> {
     config.by_size().into_iter().map(|m| m.index()).collect()
 }
 
+/// Mean promise.
+fn promised(config: &RouterConfig) -> f64 {
+    config.slas.iter().map(|sla| sla.alpha).sum::<f64>() / config.slas.len().max(1) as f64
+}
+
+fn learner(config: &RouterConfig) -> Learner {
+    let (context, memory) = (config.knobs.context, config.knobs.memory);
+    Learner::new(
+        &sizes(config),
+        config.slas.len(),
+        promised(config),
+        context,
+        memory,
+    )
+}
+
 impl RouterState {
     pub fn new(config: &RouterConfig) -> Self {
         let (models, slas) = (config.models.len(), config.slas.len());
-        let mut learner = Learner::new(&sizes(config), slas, config.knobs.context, config.knobs.memory);
+        let mut learner = learner(config);
         learner.read_embeddings(config.embedding.as_deref());
         Self {
             decisions: 0,
@@ -56,7 +72,7 @@ impl RouterState {
     /// fresh. A service level whose α changed starts with an empty queue.
     pub fn adapt(mut self, old: &RouterConfig, new: &RouterConfig) -> Self {
         let map = Remap::between(old, new);
-        let (models, slas) = (new.models.len(), new.slas.len());
+        let models = new.models.len();
         let old_level = |sla: &super::config::SlaConfig| old.slas.iter().find(|o| o.name == sla.name);
         let restart: Vec<_> = new
             .slas
@@ -64,9 +80,9 @@ impl RouterState {
             .map(|sla| old_level(sla).is_none_or(|o| o.alpha != sla.alpha))
             .collect();
         if old.knobs.context == new.knobs.context && old.knobs.memory == new.knobs.memory {
-            self.learner.remap(&map, &sizes(new));
+            self.learner.remap(&map, &sizes(new), promised(new));
         } else {
-            self.learner = Learner::new(&sizes(new), slas, new.knobs.context, new.knobs.memory);
+            self.learner = learner(new);
         }
         self.learner.read_embeddings(new.embedding.as_deref());
         self.costs.remap(&map, &new.models);

@@ -62,8 +62,8 @@ fn without_context_the_rate_lands_on_alpha_at_two_thirds_of_the_joules() {
     let scene = Scene::plain();
     let usual = many("plain", &scene, 0.85, 20, |_| {});
     assert!(usual.within >= 0.95 && usual.steady >= 0.95 && usual.joules <= 0.75 * 5.0);
-    // Bound (3) of the policy: V' = 20, p̄ = 0.6/0.18, δ = 0.96 − 0.85, labels at most 64 late.
-    let bound = 20.0 * 0.6 / 0.18 + (64.0f64 * 0.13).sqrt() + 1.0 / (2.0 * 0.11);
+    // Bound (3) of the policy: H = 300, ŝ⁺ = 0.96, δ = 0.96 − 0.85, labels at most 64 late, nothing forgiven.
+    let bound = 300.0 * 0.11 + (64.0f64 * 0.13).sqrt() + 1.0 / (2.0 * 0.11);
     println!("mean debt {:.1} requests, bound {bound:.1}", usual.debt);
     assert!(usual.debt <= bound);
     let tight = many("plain", &scene, 0.95, 20, |_| {});
@@ -126,11 +126,21 @@ fn nobody_judging_means_the_largest_model_answers() {
         missing: 1.0,
         ..Scene::plain()
     };
-    let outcome = scene.run(scene.config(Policy::MessPlus, 0.85, 1), 500, &mut |_| {});
+    let config = scene.config(Policy::MessPlus, 0.85, 1);
+    // Labels that are merely late look the same at first, so the others answer as often as could be paid back.
+    let (mut after, mut largest) = (0, 0);
+    let mut log = |event: &RouterEvent| {
+        if let RouterEvent::Decided(decision) = event
+            && decision.number >= 700
+        {
+            after += 1;
+            largest += u32::from(decision.model == ModelId(2));
+        }
+    };
+    let outcome = scene.run(config, 1000, &mut log);
     assert!(
-        outcome.share[2] > 0.99 && outcome.router.report()[0].warming,
-        "{:?}",
-        outcome.share
+        after == 300 && largest == after && outcome.router.report()[0].warming,
+        "{largest} of {after}"
     );
 }
 

@@ -151,13 +151,14 @@ impl Rules for Bandit {
             decision,
             model,
             satisfied,
-            weight,
             withdrawn,
+            ..
         } = *verdict;
+        let weight = verdict.signed_weight();
         let level = &mut self.levels[decision.sla.index()];
         let arm = &mut level.arms[model.index()];
-        arm.judged += weight;
-        arm.satisfied += weight * satisfied;
+        arm.judged = (arm.judged + weight).max(0.0);
+        arm.satisfied = (arm.satisfied + weight * satisfied).max(0.0);
         if model == decision.model && !withdrawn {
             level.price = (level.price + STEP * weight * (decision.alpha - satisfied)).max(0.0);
         }

@@ -1,10 +1,20 @@
 //! `mess-plus`, the default policy.
 //!
-//! Score of model m for request r: e(r,m) − (λ + max(1, λ)·(Q + reserve)/V′)·ŝ(r,m), the least wins. e is the
-//! expected cost in units of the dearest model's mean answer, λ the dual price ([`crate::router::price`]), Q
-//! the signed queue ([`crate::router::queue`]), V′ a patience in requests. λ does the work, Q corrects what λ
-//! gets wrong, so V′ hardly matters. A model may be chosen once it has half of `warm_labels` judged answers; until
-//! then it is only asked in order to learn, and the largest model, which always may, answers.
+//! Score of model m for request r: e(r,m) − λ·ŝ(r,m), the least wins. e is the expected cost in units of the
+//! dearest model's mean answer. λ is read from the curve of prices ([`crate::router::price`]) at the target
+//! α + Q⁺/H − (surplus beyond the reserve)/H′, Q the signed queue ([`crate::router::queue`]) in requests: debts are
+//! paid back within H = `repay` requests at whatever price that takes, surplus is spent within H′ = `spend`. Where
+//! requests are alike a curve has few steps and many targets one price; the reserve then decides on which side of
+//! it to stay, so it is built at today's price and never by a dearer one.
+//!
+//! The reserve is what keeps the end of a stream, whenever it comes, above α: on the step in force the queue drifts
+//! down by `room` and wanders by σ² = α(1 − α) a request, so it is distributed about exponentially with scale
+//! σ²/(2·room) above its reserve, and `reserve` such scales leave few ends in debt.
+//!
+//! A model is believed to be near α until it has answered; those between the smallest and the largest are
+//! overestimated on purpose until they are known (`optimism`), so that a dear model must be needed, not merely
+//! surer. An unknown model gets only as many unjudged answers as could be paid back; where no label ever comes the
+//! largest is left.
 //!
 //! # What holds
 //!
@@ -15,26 +25,26 @@
 //! D_T ≤ Q_T + forgiven + U_T,   U_T = Σ over unjudged requests of ŝ − s.   (2)
 //! ```
 //!
-//! To bound Q_T, assume: (A1) there is a price p̄ below the cap at which every choice, exploring included,
-//! satisfies with probability ≥ α + δ given the past, δ > 0: the promise is feasible with room δ and the
-//! predictor ranks well enough to find it (while Q > 0 only models believed to reach α are shown for the sake
-//! of learning); (A2) |U_t| ≤ u: feedback may be late, but it comes, and at most u requests' worth of
-//! prediction error is outstanding. Where Q > V′p̄ ≥ V′(p̄ − λ)/max(1, λ) the price exceeds p̄. Let Q° = Q +
-//! U be the queue with all labels in; it moves by at most 1 per request. With Y = (Q° − V′p̄ − u)⁺, Y > 0
-//! implies Q > V′p̄, hence E(Y²_{t+1}) ≤ E(Y²_t) − 2δE(Y_t) + 1 always; summed over t, the time average of
-//! E(Y) is at most 1/(2δ), and from (2)
+//! Let ŝ⁺ be the most that the curve reaches. Where Q > H(ŝ⁺ − α) the target lies beyond it, λ is the price of its
+//! last step, and every request gets the model believed to be the best. Assume: (A1) that choice satisfies with
+//! probability ≥ α + δ given the past, δ > 0: the promise is feasible with room δ and the predictor ranks well
+//! enough to find it (a model that answers for the sake of learning does so while Q ≤ 0 or is believed to reach α);
+//! (A2) |U_t| ≤ u: feedback may be late, but it comes, and at most u requests' worth of prediction error is
+//! outstanding; (A3) q̄ = H(ŝ⁺ − α) lies below `debt`. Let Q° = Q + U be the queue with all labels in; it moves
+//! by at most 1 per request. With Y = (Q° − q̄ − u)⁺, Y > 0 implies Q > q̄, hence
+//! E(Y²_{t+1}) ≤ E(Y²_t) − 2δE(Y_t) + 1 always; summed over t, the time average of E(Y) is at most 1/(2δ), and from
+//! (2)
 //!
 //! ```text
-//! average over t ≤ T of E[D_t]  ≤  V′p̄ + u + 1/(2δ) + E[forgiven],   (3)
+//! average over t ≤ T of E[D_t]  ≤  H(ŝ⁺ − α) + u + 1/(2δ) + E[forgiven],   (3)
 //! ```
 //!
 //! a constant number of requests: the violation vanishes as 1/T, where Algorithm 1's bound vanishes as 1/√T.
-//! (2) is exact and tested as a property; (3) rests on A1 and A2, starts when the warm start ends, and is
-//! loose: V′p̄ becomes V′(p̄ − λ)/λ, near 0, once λ has found the price. With feedback missing for good U_T
-//! is a sum of prediction errors: calibrated predictions make it grow as √T, which `reserve_spread` keeps in
-//! hand as far as `credit` reaches; predictions biased by β make it βT, and no router without labels can
-//! know. Where α is out of reach the level is flagged, its debt is bounded by [`HOPELESS_DEBT`], and (3) is
-//! void.
+//! (2) is exact and tested as a property; (3) rests on A1 to A3, and is checked by simulation (`streams.rs`). It is
+//! loose: once the curve is right the queue stays near −reserve. With feedback missing for good U_T is a sum of
+//! prediction errors: calibrated predictions make it grow as √T, which `reserve_spread` keeps in hand as far as
+//! `credit` reaches; predictions biased by β make it βT, and no router without labels can know. Where α is out of
+//! reach the level is flagged, its debt is bounded by [`HOPELESS_DEBT`], and (3) is void.
 
 use serde::{Deserialize, Serialize};
 
@@ -45,9 +55,8 @@ use crate::router::event::{Context, Decision};
 use crate::router::explore::{self, Candidate, Terms};
 use crate::router::learner::Belief;
 use crate::router::memory::Remembered;
-use crate::router::price::{self, DEAREST, Dual};
+use crate::router::price::{Curve, DEAREST};
 use crate::router::queue::{HOPELESS_DEBT, SignedQueue};
-use crate::router::warm::{self, Waiting};
 use crate::units::ModelId;
 
 /// Requests over which the price is computed.
@@ -56,6 +65,19 @@ const WINDOW: usize = 192;
 const RESOLVE: u64 = 100;
 /// Unseen answers that are asked for before their labels are missed.
 const TRUST: f64 = 32.0;
+/// Answers of an unknown model that may wait for their judgement whatever the promise.
+const FEW: f64 = 4.0;
+/// Requests over which the reserve is built up after a change of the promise.
+const BUILD: f64 = 500.0;
+/// Debt in requests above which a shortfall of what is reachable is reported.
+const DOUBTFUL_DEBT: f64 = 4.0;
+/// Labels of a model, and debt in requests, at which optimism about it is half gone or so.
+const HOPE_MEMORY: f64 = 150.0;
+/// A model is hoped to be better than α by at most this share of what is left to certainty.
+const HOPED_ROOM: f64 = 0.25;
+const HOPE_DEBT: f64 = 20.0;
+/// Least distance that the promise is believed to keep from what the next better choice reaches.
+const LEAST_ROOM: f64 = 0.01;
 const BIAS_MEMORY: f64 = 500.0;
 const BIAS_SHRINKAGE: f64 = 50.0;
 
@@ -68,8 +90,8 @@ struct Bias {
 
 impl Bias {
     fn add(&mut self, error: f64, weight: f64) {
-        self.count = (self.count + weight).min(BIAS_MEMORY);
-        if self.count > 0.0 {
+        self.count = (self.count + weight).clamp(0.0, BIAS_MEMORY);
+        if self.count > 1e-9 {
             self.mean += weight * (error - self.mean) / self.count;
         }
     }
@@ -80,23 +102,37 @@ impl Bias {
 }
 
 /// One service level.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Level {
     queue: SignedQueue,
     decided: u64,
     unsolved: u64,
-    dual: Option<Dual>,
+    /// What every price buys, as believed when it was last computed; none before the first request.
+    #[serde(default)]
+    curve: Option<Curve>,
+    /// The most that any choice reaches, without optimism.
+    #[serde(default)]
+    highest: f64,
+    /// The promise was changed: the models are known, so the new reserve may take its time.
+    #[serde(default)]
+    promised_anew: bool,
+    /// Requests to stay ahead.
+    #[serde(default)]
+    reserve: f64,
     /// Joules of the dearest model's mean answer when the price was computed.
     unit: f64,
     hopeless: bool,
+    /// The best that is believed to be reachable falls short, and debt has piled up: reported, while debts still count.
+    #[serde(default)]
+    doubtful: bool,
     bias: Bias,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MessPlus {
     levels: Vec<Level>,
-    /// Times each model was asked in order to learn.
-    asked: Vec<u64>,
+    /// Answers shown that are not judged, per model.
+    open: Vec<f64>,
     unseen_asked: f64,
     unseen_judged: f64,
     /// Expected joules decided on, and those of unseen answers after the warm start.
@@ -108,7 +144,7 @@ impl MessPlus {
     pub fn new(models: usize, slas: usize) -> Self {
         Self {
             levels: vec![Level::default(); slas],
-            asked: vec![0; models],
+            open: vec![0.0; models],
             unseen_asked: 0.0,
             unseen_judged: 0.0,
             spent: 0.0,
@@ -117,7 +153,7 @@ impl MessPlus {
     }
 
     pub fn fits(&self, models: usize, slas: usize) -> bool {
-        self.levels.len() == slas && self.asked.len() == models
+        self.levels.len() == slas && self.open.len() == models
     }
 
     /// Share of unseen answers that get judged, believed to be 1 until enough were asked for.
@@ -125,46 +161,80 @@ impl MessPlus {
         ((self.unseen_judged + TRUST) / self.unseen_asked.max(TRUST)).min(1.0)
     }
 
+    /// Requests by which the level is behind where it wants to be.
+    fn behind(&self, world: &World, sla: usize) -> f64 {
+        let (level, knobs) = (&self.levels[sla], &world.config.knobs);
+        // Credit is bounded, so a reserve beyond it could never be reached and would cost joules for ever.
+        let built = if level.promised_anew {
+            (level.decided as f64 / BUILD).min(1.0)
+        } else {
+            1.0
+        };
+        let reserve = built * (level.reserve + knobs.reserve_spread * level.queue.uncertainty());
+        level.queue.value + reserve.min(0.5 * knobs.credit)
+    }
+
     fn price(&self, world: &World, sla: usize) -> f64 {
         let (level, knobs) = (&self.levels[sla], &world.config.knobs);
-        let base = level.dual.map_or(1.0, |d| d.price);
-        // Credit is bounded, so a reserve beyond it could never be reached and would cost joules for ever.
-        let reserve =
-            (knobs.reserve + knobs.reserve_spread * level.queue.uncertainty()).min(0.5 * knobs.credit);
-        (base + base.max(1.0) * (level.queue.value + reserve) / knobs.patience).clamp(0.0, DEAREST)
+        let behind = self.behind(world, sla);
+        let alpha = world.config.slas[sla].alpha;
+        let target =
+            alpha + self.levels[sla].queue.value.max(0.0) / knobs.repay + behind.min(0.0) / knobs.spend;
+        let base = level.curve.as_ref().map_or(DEAREST, |curve| curve.price(target));
+        // Where requests are alike many promises have one price: this side of it the lesser model, beyond it the better.
+        (base * (1.0 + behind / knobs.patience).clamp(0.5, 2.0)).min(DEAREST)
     }
 
-    /// Models that may be chosen, from small to large.
-    fn eligible(world: &World) -> Vec<ModelId> {
-        let needed = u64::from(world.config.knobs.warm_labels.div_ceil(2));
-        let largest = world.largest();
-        let enough = |m: &ModelId| *m == largest || world.learner.labels(m.index()) >= needed;
-        world.order.iter().copied().filter(enough).collect()
+    /// What a model is taken to satisfy: the middle ones are overestimated on purpose, the less so the better they
+    /// are known and the more the level owes. The smallest is cheap enough to be tried anyway; the largest would cost
+    /// the most if it were overrated, so only debt speaks for it.
+    fn hoped(world: &World, alpha: f64, debt: f64, model: ModelId, belief: &Belief) -> f64 {
+        // Near 0 and 1 a debt takes longer to pay back.
+        let bearable = HOPE_DEBT * 4.0 * alpha * (1.0 - alpha);
+        let debt = debt.max(0.0);
+        let optimism = world.config.knobs.optimism;
+        if model == world.largest() {
+            // A level in debt whose last resort failed a few times must ask it again.
+            return (belief.mean + optimism * debt / (debt + bearable) * belief.deviation).min(1.0);
+        }
+        if model == world.order[0] {
+            return belief.mean;
+        }
+        let known = world.learner.labels(model.index()) as f64 / HOPE_MEMORY;
+        let deviations = optimism / ((1.0 + known).sqrt() * (1.0 + debt / bearable));
+        // Good enough with some room, not more: hope is no reason to let the smallest answer instead.
+        let enough = alpha + HOPED_ROOM * (1.0 - alpha);
+        (belief.mean + deviations * belief.deviation).min(enough.max(belief.mean))
     }
 
-    /// Models that must still be asked.
-    fn waiting(&self, world: &World, expected: &[f64], unit: f64) -> Vec<Waiting> {
-        let needed = u64::from(world.config.knobs.warm_labels);
-        let largest = world.largest();
-        let waits = |m: &ModelId| *m != largest && world.learner.labels(m.index()) < needed;
-        let waiting = |model: ModelId| {
-            let place = model.index();
-            Waiting {
-                model,
-                asked: self.asked[place],
-                cost: expected[place] / unit,
-            }
+    /// Models that may answer, from small to large. While nothing is known of a model and as many of its answers wait
+    /// for their judgement as could be paid back if they were bad, neither it nor a smaller one answers: what the
+    /// larger ones seem to earn meanwhile is not known either.
+    fn allowed<'a>(&self, world: &World<'a>, alpha: f64) -> &'a [ModelId] {
+        let knobs = &world.config.knobs;
+        let bearable = FEW + 2.0 * knobs.repay * (1.0 - alpha).powi(2);
+        let unknown = |m: &ModelId| {
+            let labels = world.learner.labels(m.index());
+            labels < u64::from(knobs.warm_labels) && self.open[m.index()] >= bearable + labels as f64
         };
-        world.order.iter().copied().filter(waits).map(waiting).collect()
+        let last = world.order.len() - 1;
+        let first = world.order[..last]
+            .iter()
+            .rposition(unknown)
+            .map_or(0, |at| at + 1);
+        &world.order[first..]
     }
 
-    /// Whether some model may not be chosen yet.
     fn warming(world: &World) -> bool {
-        Self::eligible(world).len() < world.order.len()
+        let labels = world
+            .order
+            .iter()
+            .map(|m| world.learner.labels(m.index()))
+            .sum::<u64>();
+        labels < u64::from(world.config.knobs.warm_labels)
     }
 
     fn solve(&mut self, world: &World, sla: usize) {
-        let eligible = Self::eligible(world);
         let same = |r: &&Remembered| r.decision.sla.index() == sla;
         let recent: Vec<_> = world
             .memory
@@ -174,27 +244,45 @@ impl MessPlus {
             .map(|r| &r.decision.context)
             .collect();
         let cost = |model: &ModelId, context: &Context| world.costs.expected(sla, model.index(), context);
-        let mean = |model| recent.iter().map(|c| cost(model, c)).sum::<f64>() / recent.len().max(1) as f64;
-        let unit = world.order.iter().map(mean).fold(f64::MIN_POSITIVE, f64::max);
-        let row = |context: &&Context| {
-            let entry = |m: &ModelId| {
-                (
-                    cost(m, context) / unit,
-                    world.learner.belief(sla, m.index(), context).mean,
-                )
-            };
-            eligible.iter().map(entry).collect::<Vec<_>>()
-        };
-        let rows: Vec<_> = recent.iter().map(row).collect();
+        let costs: Vec<Vec<f64>> = recent
+            .iter()
+            .map(|c| world.order.iter().map(|m| cost(m, c)).collect())
+            .collect();
+        let count = recent.len().max(1) as f64;
+        let mean = |place: usize| costs.iter().map(|row| row[place]).sum::<f64>() / count;
+        let unit = (0..world.order.len()).map(mean).fold(f64::MIN_POSITIVE, f64::max);
+        let debt = self.levels[sla].queue.value;
         let alpha = world.config.slas[sla].alpha;
-        let level = &mut self.levels[sla];
-        level.dual = price::solve(&rows, alpha);
-        level.unit = unit;
-        level.unsolved = 0;
+        let (mut rows, mut highest) = (vec![], 0.0);
+        for (context, costs) in recent.iter().zip(&costs) {
+            let mut best = 0.0f64;
+            let row = world.order.iter().zip(costs).map(|(m, cost)| {
+                let belief = world.learner.belief(sla, m.index(), context);
+                best = best.max(belief.mean);
+                (cost / unit, Self::hoped(world, alpha, debt, *m, &belief))
+            });
+            rows.push(row.collect::<Vec<_>>());
+            highest += best / count;
+        }
+        let curve = Curve::of(&rows);
+        let knobs = &world.config.knobs;
+        let room = (curve.reach(1.5 * curve.price(alpha)) - alpha).max(LEAST_ROOM);
         let largest = world.largest().index();
         let deviation = world.learner.rate(sla, largest).1;
         let known = world.learner.labels(largest) >= u64::from(world.config.knobs.warm_labels);
-        level.hopeless = known && level.dual.is_some_and(|d| d.highest + 2.0 * deviation < alpha);
+        let level = &mut self.levels[sla];
+        level.reserve = knobs.reserve * (1.0 + alpha * (1.0 - alpha) / (2.0 * room));
+        level.doubtful = known && highest < alpha && level.queue.value > DOUBTFUL_DEBT;
+        level.hopeless = known && highest + 2.0 * deviation < alpha;
+        level.curve = Some(curve);
+        level.highest = highest;
+        level.unit = unit;
+        level.unsolved = 0;
+    }
+
+    fn closed(&mut self, model: ModelId) {
+        let open = &mut self.open[model.index()];
+        *open = (*open - 1.0).max(0.0);
     }
 
     fn clip(&mut self, world: &World, sla: usize) {
@@ -214,47 +302,38 @@ impl Rules for MessPlus {
         let dearest = sight.expected.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         let unit = if level.unit > 0.0 { level.unit } else { dearest };
         let price = self.price(world, sight.sla);
-        let eligible = Self::eligible(world);
-        let candidates: Vec<Candidate> = eligible
+        let candidates: Vec<Candidate> = self
+            .allowed(world, sight.alpha)
             .iter()
             .map(|m| {
-                let (cost, belief) = (sight.expected[m.index()] / unit, beliefs[m.index()]);
+                let (cost, belief) = (sight.expected[m.index()] / unit, &beliefs[m.index()]);
                 Candidate {
                     model: *m,
                     cost,
-                    score: cost - price * belief.mean,
+                    score: cost - price * Self::hoped(world, sight.alpha, level.queue.value, *m, belief),
                     hope: cost - price * belief.high,
                     presentable: level.queue.value <= 0.0 || belief.mean >= sight.alpha,
                 }
             })
             .collect();
-        let row: Vec<_> = eligible
-            .iter()
-            .zip(&candidates)
-            .map(|(m, c)| (c.cost, beliefs[m.index()].mean))
-            .collect();
-        let best = price::choose(&row, price);
-        let mut waiting = self.waiting(world, sight.expected, unit);
-        waiting.retain(|w| w.model != eligible[best]);
-        let shown_judged = world.learner.labels(world.largest().index()) > 0;
-        let warm = warm::plan(
-            &waiting,
-            knobs.warm_labels,
-            self.unseen_yield(),
-            shown_judged,
-            draw,
-        );
-        let plan = warm.unwrap_or_else(|| {
-            let terms = Terms {
-                rate: explore::rate(knobs.explore_rate, knobs.explore_most, world.learner.settled()),
-                shadow_yield: self.unseen_yield(),
-                shadows_allowed: self.spent_unseen <= knobs.explore_budget * self.spent,
-                floor: knobs.explore_floor,
-            };
-            explore::plan(&candidates, best, &terms, draw)
-        });
+        let cheaper = |best: usize, place: usize| candidates[place].score < candidates[best].score;
+        let best =
+            (1..candidates.len()).fold(0, |best, place| if cheaper(best, place) { place } else { best });
+        let rate = explore::rate(knobs.explore_rate, knobs.explore_most, world.learner.settled());
+        let terms = Terms {
+            // Where nobody judges, asking would teach nothing; close to certainty a bad answer is hard to make good.
+            rate: if world.learner.settled() == 0 {
+                0.0
+            } else {
+                rate * (8.0 * sight.alpha * (1.0 - sight.alpha)).min(1.0)
+            },
+            shadow_yield: self.unseen_yield(),
+            shadows_allowed: self.spent_unseen <= knobs.explore_budget * self.spent,
+            floor: knobs.explore_floor,
+        };
+        let plan = explore::plan(&candidates, best, &terms, draw);
         let (explored, propensity) = (plan.explores(), plan.propensity);
-        let model = plan.serve.unwrap_or(eligible[best]);
+        let model = plan.serve.unwrap_or(candidates[best].model);
         let credited = beliefs[model.index()].mean + level.bias.correction();
         Choice {
             model,
@@ -278,16 +357,13 @@ impl Rules for MessPlus {
             self.spent += joules;
             self.spent_unseen += if warm { 0.0 } else { joules };
             self.unseen_asked += 1.0;
-            self.asked[extra.index()] += 1;
         }
-        if decision.explored && decision.explore.is_empty() {
-            self.asked[decision.model.index()] += 1;
-        }
+        self.open[decision.model.index()] += 1.0;
         let level = &mut self.levels[sla];
         level.queue.dispatched(decision.alpha, decision.credited);
         level.decided += 1;
         level.unsolved += 1;
-        if level.unsolved >= RESOLVE.min(8 + level.decided / 8) {
+        if level.curve.is_none() || level.unsolved >= RESOLVE.min(8 + level.decided / 8) {
             self.solve(world, sla);
         }
         self.clip(world, sla);
@@ -298,13 +374,18 @@ impl Rules for MessPlus {
             decision,
             model,
             satisfied,
-            weight,
             withdrawn,
+            ..
         } = *verdict;
-        let sla = decision.sla.index();
+        let (sla, weight) = (decision.sla.index(), verdict.signed_weight());
         if model != decision.model {
-            self.unseen_judged += 1.0;
+            self.unseen_judged += weight.signum();
             return;
+        }
+        if verdict.retracted {
+            self.open[model.index()] += 1.0;
+        } else {
+            self.closed(model);
         }
         let level = &mut self.levels[sla];
         level
@@ -318,6 +399,7 @@ impl Rules for MessPlus {
 
     fn withdrawn(&mut self, world: &World, decision: &Decision) {
         let sla = decision.sla.index();
+        self.closed(decision.model);
         self.levels[sla]
             .queue
             .withdrawn(decision.alpha, decision.credited);
@@ -336,21 +418,24 @@ impl Rules for MessPlus {
             v: knobs.patience,
             price: self.price(world, sla),
             explore_rate: explore::rate(knobs.explore_rate, knobs.explore_most, world.learner.settled()),
-            reachable: level.dual.map(|d| (d.lowest, d.highest)),
-            feasible: !level.hopeless,
+            reachable: level.curve.as_ref().map(|curve| (curve.lowest, level.highest)),
+            feasible: !level.hopeless && !level.doubtful,
             warming,
         }
     }
 
     fn remap(&mut self, map: &Remap, restart: &[bool]) {
-        self.asked = map.models(&self.asked, |_| 0);
+        self.open = map.models(&self.open, |_| 0.0);
         self.levels = map.slas(&self.levels, |_| Level::default());
         for (level, restart) in self.levels.iter_mut().zip(restart) {
-            level.dual = None;
+            level.curve = None;
             level.unit = 0.0;
             level.unsolved = RESOLVE;
             level.hopeless = false;
+            level.doubtful = false;
             if *restart {
+                level.decided = 0;
+                level.promised_anew = true;
                 level.queue = SignedQueue::default();
             }
         }

@@ -93,6 +93,15 @@ pub struct Verdict<'a> {
     pub weight: f64,
     /// The decision was withdrawn: the label teaches but does not count for the promise.
     pub withdrawn: bool,
+    /// The label was in force and is not any more; the one that replaces it follows.
+    pub retracted: bool,
+}
+
+impl Verdict<'_> {
+    /// The weight with which the label moves what is a sum over labels: negative when it is taken back.
+    pub fn signed_weight(&self) -> f64 {
+        if self.retracted { -self.weight } else { self.weight }
+    }
 }
 
 /// Where a service level stands with its policy.

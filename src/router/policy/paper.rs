@@ -164,6 +164,18 @@ impl Rules for Paper {
             satisfied,
             ..
         } = *verdict;
+        let counts = model == decision.model && !verdict.withdrawn;
+        let queue = &mut self.levels[decision.sla.index()].queue;
+        if verdict.retracted {
+            // Gradient steps are not taken back; the step of the label that replaces this one outweighs them.
+            if counts {
+                queue.0 = (queue.0 - decision.alpha + satisfied).max(0.0);
+            }
+            return;
+        }
+        if counts {
+            queue.step(decision.alpha, satisfied);
+        }
         if decision.explored {
             let rate = world.config.knobs.paper_rate / (1.0 - MOMENTUM);
             let (all, good) = &mut self.seen[model.index()];
@@ -171,11 +183,6 @@ impl Rules for Paper {
             *good += satisfied;
             self.heads[model.index()].learn(&decision.context.features, satisfied, rate);
             self.teach_network(world, verdict);
-        }
-        if model == decision.model && !verdict.withdrawn {
-            self.levels[decision.sla.index()]
-                .queue
-                .step(decision.alpha, satisfied);
         }
     }
 

@@ -80,9 +80,10 @@ impl Rules for Threshold {
             decision,
             model,
             satisfied,
-            weight,
             withdrawn,
+            ..
         } = *verdict;
+        let weight = verdict.signed_weight();
         if model == decision.model && !withdrawn {
             let level = &mut self.levels[decision.sla.index()];
             let moved = level.threshold - STEP * weight * (decision.alpha - satisfied);
