@@ -66,7 +66,9 @@ const RESOLVE: u64 = 100;
 /// Unseen answers that are asked for before their labels are missed.
 const TRUST: f64 = 32.0;
 /// Answers of an unknown model that may wait for their judgement whatever the promise.
-const FEW: f64 = 4.0;
+const FEW: f64 = 3.0;
+/// And as many as this times `repay`·(1 − α)²: a request earns at most 1 − α, so that near 1 little can be borne.
+const BEARABLE: f64 = 2.15;
 /// Requests over which the reserve is built up after a change of the promise.
 const BUILD: f64 = 500.0;
 /// Debt in requests above which a shortfall of what is reachable is reported.
@@ -212,7 +214,7 @@ impl MessPlus {
     /// larger ones seem to earn meanwhile is not known either.
     fn allowed<'a>(&self, world: &World<'a>, alpha: f64) -> &'a [ModelId] {
         let knobs = &world.config.knobs;
-        let bearable = FEW + 2.0 * knobs.repay * (1.0 - alpha).powi(2);
+        let bearable = FEW + BEARABLE * knobs.repay * (1.0 - alpha).powi(2);
         let unknown = |m: &ModelId| {
             let labels = world.learner.labels(m.index());
             labels < u64::from(knobs.warm_labels) && self.open[m.index()] >= bearable + labels as f64
@@ -325,7 +327,7 @@ impl Rules for MessPlus {
             rate: if world.learner.settled() == 0 {
                 0.0
             } else {
-                rate * (8.0 * sight.alpha * (1.0 - sight.alpha)).min(1.0)
+                rate * (8.0 * sight.alpha * (1.0 - sight.alpha)).min(1.0).powi(2)
             },
             shadow_yield: self.unseen_yield(),
             shadows_allowed: self.spent_unseen <= knobs.explore_budget * self.spent,
