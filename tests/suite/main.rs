@@ -23,3 +23,4 @@ mod profile;
 mod restart;
 mod server;
 mod support;
+mod wire;

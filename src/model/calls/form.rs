@@ -56,6 +56,11 @@ impl CallForm {
             .or_else(|| source.contains("\"parameters\": ").then_some(Self::BARE))
     }
 
+    /// Whether an answer holds one call at most: Llama's templates refuse a conversation with more.
+    pub fn one_at_a_time(&self) -> bool {
+        self.open.is_none()
+    }
+
     /// What announces and ends a call.
     pub fn marks(&self) -> impl Iterator<Item = &'static str> {
         self.open.into_iter().chain(self.close)

@@ -185,25 +185,20 @@ impl CallParser {
     /// What stands behind the arguments is of no account. Small models forget the last brace, so the closing mark ends
     /// a call as well.
     fn rest(&mut self, mut depth: Depth) -> bool {
-        let close = self.form.close.unwrap_or_default();
-        let mut used = 0;
-        let mut ended = false;
-        for (at, byte) in self.held.bytes().enumerate() {
-            used = at;
-            let here = self.held.get(at..).unwrap_or_default();
+        let close = self.form.close.unwrap_or_default().as_bytes();
+        let held = self.held.as_bytes();
+        let (mut used, mut ended) = (held.len(), false);
+        for (at, &byte) in held.iter().enumerate() {
+            let begun = &held[at..][..close.len().min(held.len() - at)];
             if !depth.is_inside() && byte == b'}' {
                 (used, ended) = (at + 1, true);
                 break;
             }
-            if !depth.is_inside()
-                && !here.is_empty()
-                && close.starts_with(&here[..here.len().min(close.len())])
-            {
-                ended = here.len() >= close.len();
+            if !depth.is_inside() && !close.is_empty() && close.starts_with(begun) {
+                (used, ended) = (at, begun.len() == close.len());
                 break;
             }
             depth.take(byte);
-            used = at + 1;
         }
         self.take(used);
         self.state = if ended { State::Between } else { State::Rest(depth) };

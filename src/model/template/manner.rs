@@ -132,8 +132,8 @@ fn instruction(described: &[Json]) -> String {
         .map(|tool| tool["function"].to_string())
         .collect();
     format!(
-        "You can call these functions:\n<tools>\n{}\n</tools>\nTo call one, write\n<tool_call>\n{{\"name\": its name, \
-         \"arguments\": {{its arguments}}}}\n</tool_call>\nand stop. You get its result in <tool_response>.",
+        "You can call functions:\n{}\nTo call one, answer with\n<tool_call>\n{{\"name\": its name, \"arguments\": {{…}}}}\n\
+         </tool_call>\nIts result comes in <tool_response>.",
         functions.join("\n")
     )
 }

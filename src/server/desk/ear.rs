@@ -18,8 +18,14 @@ pub(super) struct Ear {
 
 impl Ear {
     pub fn new(request: RequestId, choice: usize, tools: Option<&ToolUse>, form: &CallForm) -> Self {
-        let parser =
-            tools.map(|tools| CallParser::new(form.clone(), tools.callable.clone(), tools.most_calls()));
+        let most = |tools: &ToolUse| {
+            if form.one_at_a_time() {
+                1
+            } else {
+                tools.most_calls()
+            }
+        };
+        let parser = tools.map(|tools| CallParser::new(form.clone(), tools.callable.clone(), most(tools)));
         Self {
             request,
             choice,
