@@ -4,11 +4,11 @@
 //! `MESSPLUS_BLESS=1 cargo test --test suite wire` writes what the server says into the files: read the difference.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::server::Server;
+use crate::server::{Server, command};
 use crate::support::root;
 
 /// What a stored exchange says of its answer.
@@ -56,6 +56,76 @@ async fn every_door_says_what_it_said_before() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// A server with two keys.
+fn guarded(folder: &Path) -> Server {
+    std::fs::write(folder.join("keys.txt"), "first\nsecond\n").unwrap();
+    let zoo = folder.join("zoo.toml");
+    let lines = "[server]\napi_keys_file = \"keys.txt\"\n[energy]\nmeter = \"modelled\"\n\
+                 [[model]]\nname = \"demo-small\"\nsource = \"demo:small\"\n";
+    std::fs::write(&zoo, lines).unwrap();
+    Server::spawn(command(
+        &folder.join("data"),
+        &["--zoo", &zoo.display().to_string()],
+    ))
+}
+
+async fn asked(server: &Server, key: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    let url = format!("{}{path}", server.url);
+    let request = reqwest::Client::new()
+        .request(method.parse().unwrap(), url)
+        .bearer_auth(key);
+    let request = match body {
+        Some(body) => request.json(&body),
+        None => request,
+    };
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_are_their_owners_alone_and_survive_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = guarded(folder.path());
+    let body = |more: Value| {
+        let mut body = json!({"model": "demo-small", "input": "What is 2 + 3?", "max_output_tokens": 8});
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        Some(body)
+    };
+    let (status, made) = asked(&server, "first", "POST", "/v1/responses", body(json!({}))).await;
+    assert_eq!(status, 200, "{made}");
+    let path = format!("/v1/responses/{}", made["id"].as_str().unwrap());
+    server.kill();
+    let server = guarded(folder.path());
+    assert_eq!(
+        asked(&server, "first", "GET", &path, None).await,
+        (200, made.clone())
+    );
+    let onward = body(json!({"previous_response_id": made["id"]}));
+    for (key, status) in [("first", 200), ("second", 400)] {
+        let (got, answer) = asked(&server, key, "POST", "/v1/responses", onward.clone()).await;
+        assert_eq!(got, status, "{answer}");
+    }
+    for (method, path) in [
+        ("GET", path.clone()),
+        ("GET", format!("{path}/input_items")),
+        ("DELETE", path.clone()),
+    ] {
+        assert_eq!(
+            asked(&server, "second", method, &path, None).await.0,
+            404,
+            "{method} {path}"
+        );
+    }
+    assert_eq!(asked(&server, "first", "DELETE", &path, None).await.0, 200);
+    server.kill();
+    let server = guarded(folder.path());
+    assert_eq!(asked(&server, "first", "GET", &path, None).await.0, 404);
+    let (_, refused) = asked(&server, "nobody", "POST", "/v1/messages", Some(json!({}))).await;
+    assert_eq!(refused["error"]["type"], "authentication_error", "{refused}");
 }
 
 fn files() -> Vec<PathBuf> {

@@ -19,6 +19,8 @@ pub struct CallParser {
     known: Vec<String>,
     /// Calls that may still come.
     left: usize,
+    /// Whether the answer can be nothing but calls, so that what is left of one is no text.
+    only_calls: bool,
     /// Whether a list of calls is open.
     list: bool,
     state: State,
@@ -52,10 +54,19 @@ impl CallParser {
             form,
             known,
             left: most,
+            only_calls: false,
             list: false,
             state: State::Start,
             held: String::new(),
             said: Vec::new(),
+        }
+    }
+
+    /// The same for an answer that is held to calls: one that is cut short before its name is known says nothing.
+    pub fn of_calls_only(self) -> Self {
+        Self {
+            only_calls: true,
+            ..self
         }
     }
 
@@ -69,7 +80,7 @@ impl CallParser {
     /// The answer has ended: what was held back is text after all.
     pub fn finish(&mut self) -> Vec<Said> {
         let held = std::mem::take(&mut self.held);
-        if matches!(self.state, State::Start | State::Text | State::Head { .. }) {
+        if !self.only_calls && matches!(self.state, State::Start | State::Text | State::Head { .. }) {
             self.say_text(&held);
         }
         self.state = State::Over;
