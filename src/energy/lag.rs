@@ -22,6 +22,8 @@ const PAUSE: usize = 256;
 /// The first scans follow each other more closely, because until the lag is found every tick is placed wrongly.
 const EARLY_PAUSE: usize = 64;
 const EARLY_SCANS: u32 = 6;
+/// The second scan confirms or mends what the first made of few ticks.
+const ENOUGH_SCANS: u32 = 2;
 /// Another lag must leave this share of the present one's residual, or less, to replace it.
 const MUST_IMPROVE: f64 = 0.85;
 
@@ -64,6 +66,11 @@ impl LagScan {
             scans: 0,
             lag_nanos: 0,
         }
+    }
+
+    /// Whether enough ticks were looked at, more than once, for the lag to be believed.
+    pub(super) fn is_found(&self) -> bool {
+        self.scans >= ENOUGH_SCANS
     }
 
     /// The lag in nanoseconds.
