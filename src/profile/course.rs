@@ -115,6 +115,8 @@ impl Course<'_> {
             let rounds = round.map_or(1, |round| self.bench.rounds(round, &device));
             let burst = self.bench.repeat(cell, facts, rounds, seed).await?;
             round = Some(burst.lasted.div_f64(rounds as f64));
+            // A rest as long as the work: the edges between them are what a lag shows in.
+            tokio::time::sleep(burst.lasted).await;
         }
         Ok(())
     }
