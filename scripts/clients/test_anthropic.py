@@ -15,7 +15,7 @@ WEATHER = {
     "description": "The weather of a city.",
     "input_schema": {
         "type": "object",
-        "properties": {"city": {"type": "string"}},
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
         "required": ["city"],
         "additionalProperties": False,
     },

@@ -22,7 +22,7 @@ class Country(BaseModel):
 
 
 @tool
-def weather(city: str) -> str:
+def weather(city: Literal["Paris", "Rome"]) -> str:
     """The weather of a city."""
     return f"clear in {city}"
 
