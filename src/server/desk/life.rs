@@ -118,7 +118,11 @@ impl Inner {
         let first = timings.iter().map(|timing| timing.first_token).min();
         // Jobs reach their lane before the decision is logged, so the lane's part is counted back from the end.
         let total = errand.arrived.elapsed();
-        let in_lane = timings.iter().map(|timing| timing.total).max().unwrap_or_default();
+        let in_lane = timings
+            .iter()
+            .map(|timing| timing.total)
+            .max()
+            .unwrap_or_default();
         let before_lane = total.saturating_sub(in_lane);
         if let Some(first) = first {
             self.metrics
