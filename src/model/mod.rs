@@ -36,7 +36,7 @@ pub use batch::{Batch, Logits};
 pub use decoder::Decoder;
 pub use detokenizer::Detokenizer;
 pub use encoder::{Encoder, EncoderInspection, inspect_encoder};
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Inspection, inspect, inspect_config};
 pub use kv::PAGE_TOKENS;
 pub use load::{Compute, LoadedModel, ModelSource, Precision, load};
 pub use pieces::Pieces;

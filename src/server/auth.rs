@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
@@ -10,11 +11,12 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::app::AppState;
-use super::dashboard::OPEN_PATHS;
+use super::dashboard;
+use super::docs;
 use super::fault::Fault;
+use super::seats::{Seat, Seats};
 
 /// What answers load balancers, who have no key.
 const OPEN_PATH: &str = "/health";
@@ -28,7 +30,7 @@ pub(super) enum AuthError {
     #[error("the API key is not known here: check it")]
     Wrong,
     #[error("this API key has as many requests under way as it may: wait for one to end")]
-    Busy,
+    Busy { retry_after: Duration },
 }
 
 /// The keys that open the door. With none, every key does and none is needed. Copies share them.
@@ -38,7 +40,7 @@ pub struct Keys(Arc<RwLock<Vec<Key>>>);
 struct Key {
     text: String,
     /// Requests of its holder that may be under way; `None` sets no bound.
-    seats: Option<Arc<Semaphore>>,
+    seats: Option<Seats>,
 }
 
 impl Keys {
@@ -62,14 +64,14 @@ impl Keys {
                 },
                 None => Key {
                     text,
-                    seats: most_in_flight.map(|most| Arc::new(Semaphore::new(most))),
+                    seats: most_in_flight.map(Seats::new),
                 },
             })
             .collect();
     }
 
     /// The seats of the key that was presented, if it has a bound.
-    fn admit(&self, headers: &HeaderMap) -> Result<Option<Arc<Semaphore>>, AuthError> {
+    fn admit(&self, headers: &HeaderMap) -> Result<Option<Seats>, AuthError> {
         let ring = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if ring.is_empty() {
             return Ok(None);
@@ -110,10 +112,10 @@ fn same(key: &[u8], given: &[u8]) -> bool {
     difference == 0
 }
 
-/// Guards every route but [`OPEN_PATH`] and the dashboard's files.
+/// Guards every route but [`OPEN_PATH`] and the pages' files.
 pub(super) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if path == OPEN_PATH || OPEN_PATHS.contains(&path) {
+    if path == OPEN_PATH || dashboard::OPEN_PATHS.contains(&path) || docs::OPEN_PATHS.contains(&path) {
         return next.run(request).await;
     }
     let seats = match state.keys().admit(request.headers()) {
@@ -123,19 +125,19 @@ pub(super) async fn guard(State(state): State<AppState>, request: Request, next:
     let Some(seats) = seats else {
         return next.run(request).await;
     };
-    match seats.try_acquire_owned() {
+    match seats.take() {
         Ok(seat) => {
             let response = next.run(request).await;
             response.map(|body| Body::new(Seated { body, _seat: seat }))
         }
-        Err(_) => Fault::from(AuthError::Busy).into_response(),
+        Err(error) => Fault::from(error).into_response(),
     }
 }
 
 /// A response's body with the seat of the request: it is free again when the body has been sent or given up.
 struct Seated {
     body: Body,
-    _seat: OwnedSemaphorePermit,
+    _seat: Seat,
 }
 
 impl HttpBody for Seated {
@@ -211,12 +213,12 @@ mod tests {
     fn a_key_that_stays_keeps_its_seats() {
         let keys = Keys::new(vec!["a".into(), "b".into()], Some(1));
         let seats = |key: &str| keys.admit(&headers("authorization", &format!("Bearer {key}")));
-        let taken = seats("a").unwrap().unwrap().try_acquire_owned().unwrap();
+        let taken = seats("a").unwrap().unwrap().take().unwrap();
         keys.replace(vec!["a".into(), "c".into()], Some(1));
-        assert!(seats("a").unwrap().unwrap().try_acquire_owned().is_err());
-        assert!(seats("c").unwrap().unwrap().try_acquire_owned().is_ok());
+        assert!(seats("a").unwrap().unwrap().take().is_err());
+        assert!(seats("c").unwrap().unwrap().take().is_ok());
         assert_eq!(seats("b").err(), Some(AuthError::Wrong));
         drop(taken);
-        assert!(seats("a").unwrap().unwrap().try_acquire_owned().is_ok());
+        assert!(seats("a").unwrap().unwrap().take().is_ok());
     }
 }
