@@ -8,7 +8,7 @@ use super::check::FeatureWord;
 use super::reader::{Section, Text, Value};
 use super::{
     ConfigError, DEFAULT_ALPHA, DEFAULT_SLA, Energy, Features, Labels, Model, Refusal, Router, Server, Sla,
-    Source, TlsFiles, Zoo, check, labels, names, parse_bytes,
+    Source, TlsFiles, Zoo, bytes_text, check, labels, names, parse_bytes,
 };
 use crate::units::Watts;
 

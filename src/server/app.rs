@@ -12,7 +12,9 @@ use super::dashboard;
 use super::desk::Desk;
 use super::docs;
 use super::fault::Fault;
-use super::handlers::{feedback, generate, live, models, requests, router as routing, status};
+use super::handlers::{
+    feedback, generate, live, messages, models, requests, responses, router as routing, status,
+};
 use super::limits::Limits;
 use super::loading::{Loading, Progress};
 use super::request_id::identify;
@@ -109,6 +111,7 @@ pub fn router(state: AppState) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(state.clone(), guard))
         .layer(from_fn(identify))
+        .layer(from_fn(messages::errors_in_shape))
         .with_state(state)
 }
 
@@ -117,6 +120,14 @@ fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
     vec![
         ("/v1/chat/completions", post(generate::chat_completions)),
         ("/v1/completions", post(generate::completions)),
+        ("/v1/responses", post(responses::create)),
+        (
+            "/v1/responses/{id}",
+            get(responses::one).delete(responses::delete),
+        ),
+        ("/v1/responses/{id}/input_items", get(responses::input_items)),
+        ("/v1/messages", post(messages::create)),
+        ("/v1/messages/count_tokens", post(messages::count_tokens)),
         ("/v1/models", get(models::list)),
         ("/v1/models/{*id}", get(models::one)),
         ("/v1/feedback", post(feedback::feedback)),

@@ -6,7 +6,9 @@ use utoipa::{Modify, OpenApi as _};
 
 use super::refusals::words;
 use super::schema;
-use crate::server::handlers::{feedback, generate, live, models, requests, router, status};
+use crate::server::handlers::{
+    feedback, generate, live, messages, models, requests, responses, router, status,
+};
 
 /// The whole document.
 pub(crate) fn document() -> OpenApi {
@@ -23,7 +25,7 @@ pub(crate) fn document() -> OpenApi {
             `{\"error\": {\"message\", \"type\", \"param\", \"code\"}}`. Every answer carries `x-request-id`.",
     ),
     tags(
-        (name = "answers", description = "OpenAI's own: models and what they say"),
+        (name = "answers", description = "OpenAI's and Anthropic's own: models and what they say"),
         (name = "router", description = "Who answers, why, and how the promises are kept"),
         (name = "energy", description = "What was measured, and whose it was"),
         (name = "log", description = "Requests as they were, and what users think of their answers"),
@@ -32,6 +34,12 @@ pub(crate) fn document() -> OpenApi {
     paths(
         generate::chat_completions,
         generate::completions,
+        responses::create,
+        responses::one,
+        responses::delete,
+        responses::input_items,
+        messages::create,
+        messages::count_tokens,
         models::list,
         models::one,
         router::route,
@@ -50,6 +58,7 @@ pub(crate) fn document() -> OpenApi {
     components(schemas(
         schema::error::Refusal,
         schema::error::Unavailable,
+        schema::messages::MessageRefusal,
         schema::stream::ChatChunk,
         schema::stream::CompletionChunk,
     )),
@@ -79,7 +88,11 @@ impl Modify for Everywhere {
         let by = |scheme: &str| utoipa::openapi::SecurityRequirement::new(scheme, Vec::<String>::new());
         document.security = Some(vec![open(), by(BEARER), by(API_KEY)]);
         let items = document.paths.paths.values_mut();
-        let operations = items.flat_map(|item| [item.get.as_mut(), item.post.as_mut()].into_iter().flatten());
+        let operations = items.flat_map(|item| {
+            [item.get.as_mut(), item.post.as_mut(), item.delete.as_mut()]
+                .into_iter()
+                .flatten()
+        });
         for response in operations.flat_map(|operation| operation.responses.responses.values_mut()) {
             if let RefOr::T(response) = response {
                 let id = words("The identity of this exchange, and of the request it carried.");

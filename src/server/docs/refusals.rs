@@ -1,4 +1,4 @@
-//! The statuses an endpoint may refuse with, each with OpenAI's error object.
+//! The statuses an endpoint may refuse with, each with the error object of its door.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use utoipa::openapi::{
 };
 
 macro_rules! refusals {
-    ($($(#[$about:meta])* $name:ident: $($status:literal)+;)+) => {$(
+    ($($(#[$about:meta])* $name:ident in $shape:ident: $($status:literal)+;)+) => {$(
         $(#[$about])*
         pub(crate) struct $name;
 
         impl IntoResponses for $name {
             fn responses() -> BTreeMap<String, RefOr<Response>> {
                 let each = [$($status),+].into_iter();
-                each.map(|status: u16| (status.to_string(), RefOr::T(refusal(status)))).collect()
+                each.map(|status: u16| (status.to_string(), RefOr::T(refusal(status, Shape::$shape)))).collect()
             }
         }
     )+};
@@ -23,24 +23,35 @@ macro_rules! refusals {
 
 refusals! {
     /// Of what only wants a key.
-    Keyed: 401;
+    Keyed in OpenAi: 401;
     /// Of what wants the models to be there.
-    Loaded: 401 500 503;
+    Loaded in OpenAi: 401 500 503;
     /// Of what is looked up by a name in the path.
-    Named: 401 404 500 503;
+    Named in OpenAi: 401 404 500 503;
     /// Of what is asked for by a query string.
-    Asked: 400 401 500 503;
-    /// Of what takes a body.
-    Bodied: 400 401 408 413 500 503;
+    Asked in OpenAi: 400 401 500 503;
     /// Of what takes a body that names a model or a promise.
-    Decided: 400 401 404 408 413 500 503;
+    Decided in OpenAi: 400 401 404 408 413 500 503;
     /// Of what takes a verdict on a request.
-    Judged: 400 401 404 408 409 413 500 503;
+    Judged in OpenAi: 400 401 404 408 409 413 500 503;
     /// Of what makes models work.
-    Generated: 400 401 404 408 413 429 500 503;
+    Generated in OpenAi: 400 401 404 408 413 429 500 503;
+    /// Of what is looked up by a name in the path and asked for by a query string.
+    Paged in OpenAi: 400 401 404 500 503;
+    /// Of what makes models work on Anthropic's door.
+    Messaged in Anthropic: 400 401 404 408 413 429 500 503;
+    /// Of what counts there.
+    Counted in Anthropic: 400 401 404 408 413 500 503;
 }
 
-fn refusal(status: u16) -> Response {
+/// Whose error object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    OpenAi,
+    Anthropic,
+}
+
+fn refusal(status: u16, shape: Shape) -> Response {
     let about = match status {
         400 => {
             "The request makes no sense, or asks for what this server does not do; `param` names the field."
@@ -54,7 +65,11 @@ fn refusal(status: u16) -> Response {
         503 => "The models are still loading (`loading` says how far), or the server is shutting down.",
         _ => "The server failed; the log says why.",
     };
-    let error = Ref::from_schema_name(if status == 503 { "Unavailable" } else { "Refusal" });
+    let error = Ref::from_schema_name(match (shape, status) {
+        (Shape::Anthropic, _) => "MessageRefusal",
+        (Shape::OpenAi, 503) => "Unavailable",
+        (Shape::OpenAi, _) => "Refusal",
+    });
     let content = ContentBuilder::new().schema(Some(error)).build();
     let response = ResponseBuilder::new()
         .description(about)

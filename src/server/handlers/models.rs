@@ -20,6 +20,7 @@ const OWNER: &str = "messplus";
 #[utoipa::path(
     get,
     path = "/v1/models",
+    operation_id = "list_models",
     tag = "answers",
     responses((status = 200, description = "All of them", body = ModelList), refusals::Loaded),
 )]
@@ -33,6 +34,7 @@ pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Value>, F
 #[utoipa::path(
     get,
     path = "/v1/models/{id}",
+    operation_id = "one_model",
     tag = "answers",
     params(("id" = String, Path, description = "Its name; slashes may stand in it", example = "auto")),
     responses((status = 200, description = "It", body = Model), refusals::Named),

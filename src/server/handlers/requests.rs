@@ -28,6 +28,7 @@ const PIECES: usize = 4;
 #[utoipa::path(
     get,
     path = "/v1/requests/{id}",
+    operation_id = "one_request",
     tag = "log",
     params(("id" = String, Path, description = "As the answer's `messplus.request_id` has it", example = "req_1a20b0184ba00000")),
     responses((status = 200, description = "Its record", body = RequestRecord), refusals::Named),
@@ -42,6 +43,7 @@ pub(crate) async fn one(State(state): State<AppState>, Path(id): Path<String>) -
 #[utoipa::path(
     get,
     path = "/v1/requests",
+    operation_id = "list_requests",
     tag = "log",
     params(
         ("limit" = Option<u32>, Query, description = "So many at most", minimum = 1, maximum = 1000, example = 50),

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::status::EnergySource;
+use super::tools::ToolCall;
 
 #[derive(ToSchema)]
 #[schema(example = json!({"id": "chatcmpl-1a20b0184ba00000", "object": "chat.completion", "created": 1795480978,
@@ -44,13 +44,16 @@ pub(crate) struct AnswerMessage {
     role: String,
     content: Option<String>,
     refusal: Option<String>,
+    #[schema(nullable = false)]
+    tool_calls: Option<Vec<ToolCall>>,
 }
 
 #[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
+#[schema(rename_all = "snake_case")]
 pub(crate) enum FinishWord {
     Stop,
     Length,
+    ToolCalls,
 }
 
 #[derive(ToSchema)]

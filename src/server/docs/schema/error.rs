@@ -1,6 +1,5 @@
 //! Refusals.
 
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::status::LoadingProgress;

@@ -1,6 +1,5 @@
 //! The log of requests.
 
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::router::RouteDecision;

@@ -1,6 +1,5 @@
 //! Models.
 
-use serde_json::json;
 use utoipa::ToSchema;
 
 #[derive(ToSchema)]

@@ -1,7 +1,8 @@
 //! What models are asked.
 
-use serde_json::json;
 use utoipa::ToSchema;
+
+use super::tools::{ToolCall, ToolChoice, ToolOffer};
 
 /// Fields that are not here are ignored where that is harmless, and refused where it would change the answer.
 #[derive(ToSchema)]
@@ -16,6 +17,10 @@ pub(crate) struct ChatRequest {
     /// And of so many likeliest ones beside it; needs `logprobs`.
     #[schema(minimum = 0, maximum = 20)]
     top_logprobs: Option<u32>,
+    #[schema(max_items = 128)]
+    tools: Option<Vec<ToolOffer>>,
+    tool_choice: Option<ToolChoice>,
+    parallel_tool_calls: Option<bool>,
     #[serde(flatten)]
     common: Sampling,
 }
@@ -32,6 +37,10 @@ pub(crate) struct ChatMessage {
     /// Text, or parts of it. Only an assistant's may be absent.
     content: Option<ChatContent>,
     name: Option<String>,
+    /// Calls that an assistant made.
+    tool_calls: Option<Vec<ToolCall>>,
+    /// The call that a tool's message answers, which needs it.
+    tool_call_id: Option<String>,
 }
 
 #[derive(ToSchema)]
@@ -42,6 +51,7 @@ pub(crate) enum ChatRole {
     Developer,
     User,
     Assistant,
+    Tool,
 }
 
 #[derive(ToSchema)]
@@ -76,9 +86,9 @@ pub(crate) struct CompletionRequest {
 #[serde(untagged)]
 pub(crate) enum PromptInput {
     Text(String),
-    Texts(#[schema(min_items = 1)] Vec<String>),
-    Tokens(#[schema(min_items = 1)] Vec<u32>),
-    TokenLists(#[schema(min_items = 1)] Vec<Vec<u32>>),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+    TokenLists(Vec<Vec<u32>>),
 }
 
 /// What chats and completions share. Every field may be `null`, which means absent; where the request says nothing, the
@@ -128,8 +138,8 @@ pub(crate) struct Sampling {
 #[derive(ToSchema)]
 #[serde(untagged)]
 pub(crate) enum StopStrings {
-    One(#[schema(min_length = 1)] String),
-    Many(#[schema(max_items = 16)] Vec<String>),
+    One(String),
+    Many(Vec<String>),
 }
 
 #[derive(ToSchema)]
@@ -210,8 +220,12 @@ pub(crate) struct FeedbackRequest {
 #[serde(untagged)]
 pub(crate) enum Satisfied {
     Truth(bool),
-    Share(#[schema(minimum = 0, maximum = 1)] f64),
+    Share(Share),
 }
+
+#[derive(ToSchema)]
+#[schema(minimum = 0, maximum = 1)]
+pub(crate) struct Share(f64);
 
 #[derive(ToSchema)]
 #[schema(example = json!({"sla": "default"}))]

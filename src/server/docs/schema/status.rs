@@ -1,6 +1,5 @@
 //! What the server says of itself.
 
-use serde_json::json;
 use utoipa::ToSchema;
 
 /// How far the loading of the models is.

@@ -1,9 +1,9 @@
 //! Answers in pieces: the JSON after each `data: `.
 
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::answer::{AnswerExtension, ChatLogprobs, CompletionLogprobs, FinishWord, TokenUsage};
+use super::tools::ToolCallPiece;
 
 /// One event of a streamed chat. The stream ends with `data: [DONE]`; a failure is an event with `error` before it.
 #[derive(ToSchema)]
@@ -39,8 +39,10 @@ pub(crate) struct Delta {
     /// In a choice's first chunk alone.
     #[schema(nullable = false)]
     role: Option<String>,
-    #[schema(nullable = false)]
     content: Option<String>,
+    refusal: Option<String>,
+    #[schema(nullable = false)]
+    tool_calls: Option<Vec<ToolCallPiece>>,
 }
 
 /// One event of a streamed completion.
