@@ -221,8 +221,9 @@ async fn the_pages_need_no_key_and_name_no_other_host() {
     let (url, client) = (open(keys).await, Client::new());
     for (path, media) in [
         ("/", "text/html"),
-        ("/dashboard.css", "text/css"),
-        ("/dashboard.js", "text/javascript"),
+        ("/dashboard/style.css", "text/css"),
+        ("/dashboard/main.js", "text/javascript"),
+        ("/dashboard/panels.js", "text/javascript"),
         ("/docs", "text/html"),
         ("/docs.css", "text/css"),
         ("/docs.js", "text/javascript"),

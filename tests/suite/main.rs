@@ -26,3 +26,4 @@ mod profile;
 mod restart;
 mod server;
 mod support;
+mod wire;

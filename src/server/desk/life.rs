@@ -37,7 +37,6 @@ struct Errand {
     arrived: Instant,
     arrived_at: SystemTime,
     route: Duration,
-    submitted: Instant,
     dispatched: Dispatched,
 }
 
@@ -49,7 +48,7 @@ impl Inner {
         let plan = self.plan(request, ask).await?;
         let embedding = self.look(&plan).await;
         let dispatched = self.dispatch(&plan, embedding)?;
-        let submitted = Instant::now();
+        let route = arrived.elapsed();
         let (client, pieces) = mpsc::unbounded_channel();
         let answer = Answer {
             request,
@@ -62,8 +61,7 @@ impl Inner {
             plan,
             arrived,
             arrived_at,
-            route: submitted - arrived,
-            submitted,
+            route,
             dispatched,
         };
         let (desk, life) = (Arc::clone(self), self.lives.begin());
@@ -118,7 +116,14 @@ impl Inner {
             .map(|done| done.timing)
             .collect();
         let first = timings.iter().map(|timing| timing.first_token).min();
-        let before_lane = errand.submitted - errand.arrived;
+        // Jobs reach their lane before the decision is logged, so the lane's part is counted back from the end.
+        let total = errand.arrived.elapsed();
+        let in_lane = timings
+            .iter()
+            .map(|timing| timing.total)
+            .max()
+            .unwrap_or_default();
+        let before_lane = total.saturating_sub(in_lane);
         if let Some(first) = first {
             self.metrics
                 .first_token(errand.dispatched.facts.id, before_lane + first);
@@ -148,7 +153,7 @@ impl Inner {
                     .iter()
                     .map(|timing| millis(timing.total))
                     .fold(0.0, f64::max),
-                total_ms: millis(errand.arrived.elapsed()),
+                total_ms: millis(total),
             },
             energy: None,
             judged: None,
