@@ -38,7 +38,7 @@ pub use calls::{CallForm, CallParser, Said, Tool};
 pub use decoder::Decoder;
 pub use detokenizer::Detokenizer;
 pub use encoder::{Encoder, EncoderInspection, inspect_encoder};
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Inspection, inspect, inspect_config};
 pub use kv::PAGE_TOKENS;
 pub use load::{Compute, LoadedModel, ModelSource, Precision, load};
 pub use pieces::Pieces;

@@ -1,9 +1,9 @@
 //! Where each model of a zoo will sit and what it takes there, known before anything is loaded.
 
-use crate::cli::{CliError, locate};
-use crate::config::{ConfigError, Device, Dtype, Features, Model, Zoo, bytes_text};
-use crate::hub::{self, Located};
-use crate::model::{Inspection, ModelSource, inspect, inspect_encoder};
+use crate::cli::{CliError, not_located};
+use crate::config::{ConfigError, Device, Dtype, Features, Model, Source, Zoo, bytes_text};
+use crate::hub::{self, HubError, Located, PublishedShape};
+use crate::model::{Inspection, ModelError, ModelSource, inspect, inspect_config, inspect_encoder};
 
 /// Keys and values on the CPU are f32: half floats are some twenty times slower there.
 const CPU_BYTES: u64 = 4;
@@ -43,8 +43,10 @@ pub struct Reader {
 /// One model's place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
-    /// Its folder, or that it is built in.
+    /// Its folder, or that it is built in, or that its shape is known and its files are not here.
     pub located: String,
+    /// Whether its files are here; else all figures follow from its published shape.
+    pub fetched: bool,
     pub device: String,
     /// What it computes in.
     pub dtype: String,
@@ -95,14 +97,36 @@ impl DeviceNeed {
 impl Plan {
     /// Finds and inspects every model; refuses, by the line of the zoo file, what this version cannot serve.
     pub fn of(zoo: &Zoo) -> Result<Self, CliError> {
+        Self::draw(zoo, |model, error| Err(not_located(zoo, model, error)))
+    }
+
+    /// The same with the published shape of a well-known model in place of files that have not been fetched.
+    pub fn before_fetching(zoo: &Zoo) -> Result<Self, CliError> {
+        Self::draw(zoo, |model, error| {
+            shape_of(model, &error).ok_or_else(|| not_located(zoo, model, error))
+        })
+    }
+
+    /// `else_shape` says what is known of a model whose files are not here.
+    fn draw(
+        zoo: &Zoo,
+        else_shape: impl Fn(&Model, HubError) -> Result<&'static PublishedShape, CliError>,
+    ) -> Result<Self, CliError> {
         let mut plan = Self {
             models: Vec::new(),
             devices: Vec::new(),
             eyes: Eyes::Words,
         };
         for model in &zoo.models {
-            let located = locate(zoo, model)?;
-            let seen = inspect(&model_source(located.clone())).map_err(|refusal| {
+            let (located, fetched, seen) = match hub::locate(&model.source) {
+                Ok(located) => (shown(&located), true, inspect(&model_source(located))),
+                Err(error) => {
+                    let shape = else_shape(model, error)?;
+                    let located = format!("by published shape; `messplus pull {}` fetches it", model.source);
+                    (located, false, inspect_shape(shape))
+                }
+            };
+            let seen = seen.map_err(|refusal| {
                 let problem = format!("cannot be served ({refusal})");
                 zoo.refuse_model(
                     model,
@@ -112,7 +136,7 @@ impl Plan {
                 )
             })?;
             computable(zoo, model)?;
-            let place = place(zoo, model, &located, seen)?;
+            let place = place(zoo, model, (located, fetched), seen)?;
             plan.book(&place);
             plan.models.push(place);
         }
@@ -188,8 +212,13 @@ impl Plan {
         device.kv_bytes = device.kv_bytes.saturating_add(place.kv_bytes);
     }
 
+    /// Whether the files of all models are here.
+    pub fn is_fetched(&self) -> bool {
+        self.models.iter().all(|place| place.fetched)
+    }
+
     /// Refuses the first model that its device has no memory left for.
-    pub fn refuse_what_does_not_fit(&self, zoo: &Zoo) -> Result<(), CliError> {
+    pub fn refuse_what_does_not_fit(&self, zoo: &Zoo) -> Result<(), ConfigError> {
         for device in &self.devices {
             let Some(free) = device.free_bytes else { continue };
             let mut left = free;
@@ -215,7 +244,7 @@ impl Plan {
                         bytes_text(free),
                     );
                     let mend = "lower kv_cache or max_context, or leave a model out".into();
-                    return Err(zoo.refuse_model(model, "source", problem, mend).into());
+                    return Err(zoo.refuse_model(model, "source", problem, mend));
                 }
                 left -= needed;
             }
@@ -231,6 +260,21 @@ pub fn model_source(located: Located) -> ModelSource {
         Located::Gguf(path) => ModelSource::Gguf(path),
         Located::Embedded(files) => ModelSource::Embedded(files),
     }
+}
+
+/// The published shape of a model that is merely not fetched. A GGUF file of it weighs something else.
+fn shape_of(model: &Model, error: &HubError) -> Option<&'static PublishedShape> {
+    match (&model.source, error) {
+        (Source::Hub { repo, file: None, .. }, HubError::NotCached { .. } | HubError::NoCache) => {
+            hub::published_shape(repo)
+        }
+        _ => None,
+    }
+}
+
+fn inspect_shape(shape: &PublishedShape) -> Result<Inspection, ModelError> {
+    let config = serde_json::from_str(shape.config).expect("published shapes are JSON: a test reads them");
+    inspect_config(shape.repo, &config)
 }
 
 fn shown(located: &Located) -> String {
@@ -259,7 +303,12 @@ fn computable(zoo: &Zoo, model: &Model) -> Result<(), CliError> {
     Ok(())
 }
 
-fn place(zoo: &Zoo, model: &Model, located: &Located, seen: Inspection) -> Result<Place, CliError> {
+fn place(
+    zoo: &Zoo,
+    model: &Model,
+    (located, fetched): (String, bool),
+    seen: Inspection,
+) -> Result<Place, CliError> {
     let max_context = model.max_context.unwrap_or(seen.max_positions);
     if max_context > seen.max_positions {
         let problem = format!(
@@ -282,7 +331,8 @@ fn place(zoo: &Zoo, model: &Model, located: &Located, seen: Inspection) -> Resul
         return Err(zoo.refuse_model(model, "kv_cache", problem, mend).into());
     }
     Ok(Place {
-        located: shown(located),
+        located,
+        fetched,
         device: "cpu".into(),
         dtype: seen.held_dtype,
         stored_dtype: seen.stored_dtype,

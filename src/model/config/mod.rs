@@ -3,6 +3,7 @@
 mod family;
 mod fields;
 mod layers;
+mod parameters;
 mod rope;
 
 use super::ModelError;

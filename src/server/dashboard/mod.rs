@@ -48,7 +48,8 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         })
 }
 
-fn file(media: &'static str, text: &'static str) -> Response {
+/// A file of a page, as the page may use it.
+pub(super) fn file(media: &'static str, text: &'static str) -> Response {
     let headers: [(HeaderName, HeaderValue); 4] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(media)),
         // The next version of the binary brings other files under the same names.

@@ -149,6 +149,7 @@ impl Inner {
                     .fold(0.0, f64::max),
                 route_ms: millis(errand.route),
                 first_token_ms: first.map_or(0.0, |first| millis(before_lane + first)),
+                engine_ms: millis(in_lane),
                 total_ms: millis(total),
             },
             energy: None,
@@ -181,7 +182,7 @@ impl Inner {
             .map(|reference| share_matching(reference, &story.answers));
         let logged = self.log_answer(&story, settled, decided).await;
         self.metrics
-            .ended(story.facts.id, story.sla.as_deref(), Ending::Answered);
+            .ended(Some(story.facts.id), story.sla.as_deref(), Ending::Answered);
         self.tell(&story);
         let last = match logged {
             Ok(()) => Piece::Finished(Box::new(Summary {
@@ -253,7 +254,8 @@ impl Inner {
             Finish::Cancelled => Ending::Cancelled,
             _ => Ending::Failed,
         };
-        self.metrics.ended(story.facts.id, story.sla.as_deref(), ending);
+        self.metrics
+            .ended(Some(story.facts.id), story.sla.as_deref(), ending);
         let withdrawn = story.decision.as_ref().map(|_| RouterEvent::Withdrawn {
             request: story.request,
         });
@@ -272,16 +274,19 @@ impl Inner {
         self.note_behind(&[], &story).await;
     }
 
-    /// One line a request, for those who want to follow along.
+    /// One line a request.
     fn tell(&self, story: &Story) {
-        tracing::debug!(
+        tracing::info!(
             request = %story.request,
             model = story.facts.name,
             sla = story.sla.as_deref(),
+            explored = story.decision.as_ref().map(|decision| decision.explored),
             finish = story.finish.word(),
             prompt_tokens = story.usage.prompt_tokens,
             completion_tokens = story.usage.completion_tokens,
             joules = story.energy.map(|energy| energy.total().0),
+            settled = story.is_settled(),
+            first_token_ms = story.timing.first_token_ms,
             milliseconds = story.timing.total_ms,
             error = story.error,
             "request over"
