@@ -51,7 +51,7 @@ use serde::{Deserialize, Serialize};
 use super::{Choice, Rules, Sight, Standing, Verdict, World};
 use crate::router::adapt::Remap;
 use crate::router::draw::Draw;
-use crate::router::event::{Context, Decision};
+use crate::router::event::{Context, Decision, Stage};
 use crate::router::explore::{self, Candidate, Terms};
 use crate::router::learner::Belief;
 use crate::router::memory::Remembered;
@@ -98,8 +98,8 @@ impl Bias {
         }
     }
 
-    fn correction(&self) -> f64 {
-        self.mean * self.count / (self.count + BIAS_SHRINKAGE)
+    fn correction(&self, shrinkage: f64) -> f64 {
+        self.mean * self.count / (self.count + shrinkage)
     }
 }
 
@@ -142,6 +142,11 @@ pub struct MessPlus {
     spent_unseen: f64,
 }
 
+pub fn tune(at: usize, default: f64) -> f64 {
+    static T: std::sync::OnceLock<Vec<Option<f64>>> = std::sync::OnceLock::new();
+    T.get_or_init(|| (0..20).map(|n| std::env::var(format!("T{n}")).ok().and_then(|v| v.parse().ok())).collect())[at].unwrap_or(default)
+}
+
 impl MessPlus {
     pub fn new(models: usize, slas: usize) -> Self {
         Self {
@@ -180,11 +185,18 @@ impl MessPlus {
         let (level, knobs) = (&self.levels[sla], &world.config.knobs);
         let behind = self.behind(world, sla);
         let alpha = world.config.slas[sla].alpha;
-        let target =
-            alpha + self.levels[sla].queue.value.max(0.0) / knobs.repay + behind.min(0.0) / knobs.spend;
-        let base = level.curve.as_ref().map_or(DEAREST, |curve| curve.price(target));
+        let curve = match &level.curve {
+            Some(curve) => curve,
+            None => return DEAREST,
+        };
+        let debt = level.queue.value.max(0.0);
+        // What is promised, in the currency of predictions.
+        let aim = if world.learner.stage() == Stage::BaseRates { alpha } else { alpha - tune(0, 1.0) * level.bias.correction(tune(5, 300.0)) };
+        let base = curve.price(aim + debt / knobs.repay + behind.min(0.0) / tune(8, 300.0));
+        // A debt may make satisfaction dearer than it need be, but only by degrees.
+        let most = tune(1, 2.0) * curve.price(aim).max(1e-3) * (debt / tune(2, 40.0)).exp();
         // Where requests are alike many promises have one price: this side of it the lesser model, beyond it the better.
-        (base * (1.0 + behind / knobs.patience).clamp(0.5, 2.0)).min(DEAREST)
+        (base.min(most) * (1.0 + behind / knobs.patience).clamp(0.5, 2.0)).min(DEAREST)
     }
 
     /// What a model is taken to satisfy: the middle ones are overestimated on purpose, the less so the better they
@@ -199,11 +211,11 @@ impl MessPlus {
             // A level in debt whose last resort failed a few times must ask it again.
             return (belief.mean + optimism * debt / (debt + bearable) * belief.deviation).min(1.0);
         }
-        if model == world.order[0] {
+        if (tune(4, 0.0) == 0.0 || world.learner.stage() == Stage::BaseRates) && model == world.order[0] {
             return belief.mean;
         }
-        let known = world.learner.labels(model.index()) as f64 / HOPE_MEMORY;
-        let deviations = optimism / ((1.0 + known).sqrt() * (1.0 + debt / bearable));
+        let known = world.learner.labels(model.index()) as f64 / tune(3, HOPE_MEMORY);
+        let deviations = optimism / ((1.0 + known).sqrt() * (1.0 + tune(9, 0.3) * debt / bearable));
         // Good enough with some room, not more: hope is no reason to let the smallest answer instead.
         let enough = alpha + HOPED_ROOM * (1.0 - alpha);
         (belief.mean + deviations * belief.deviation).min(enough.max(belief.mean))
@@ -245,7 +257,7 @@ impl MessPlus {
             .take(WINDOW)
             .map(|r| &r.decision.context)
             .collect();
-        let cost = |model: &ModelId, context: &Context| world.costs.expected(sla, model.index(), context);
+        let cost = |model: &ModelId, context: &Context| world.joules(sla, model.index(), context);
         let costs: Vec<Vec<f64>> = recent
             .iter()
             .map(|c| world.order.iter().map(|m| cost(m, c)).collect())
@@ -336,7 +348,7 @@ impl Rules for MessPlus {
         let plan = explore::plan(&candidates, best, &terms, draw);
         let (explored, propensity) = (plan.explores(), plan.propensity);
         let model = plan.serve.unwrap_or(candidates[best].model);
-        let credited = beliefs[model.index()].mean + level.bias.correction();
+        let credited = beliefs[model.index()].mean + level.bias.correction(BIAS_SHRINKAGE);
         Choice {
             model,
             explore: plan.unseen,
