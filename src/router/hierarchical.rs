@@ -25,8 +25,8 @@ pub struct Prior {
 pub const SATISFACTION: Prior = Prior {
     shared_level: 0.3,
     own_level: 0.3,
-    shared_weight: 0.1,
-    own_weight: 0.05,
+    shared_weight: 0.06,
+    own_weight: 0.01,
 };
 /// The curvature of a logit never counts as less: a prediction that was sure and wrong must be able to move.
 const LEAST_CURVATURE: f64 = 0.02;
@@ -128,4 +128,69 @@ fn entries(model: usize, gist: &Gist) -> [(usize, f64); 2 * BLOCK] {
         let start = if block == 0 { 0 } else { BLOCK * (1 + model) };
         (start + within, if within == 0 { 1.0 } else { gist[within - 1] })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::draw::Draw;
+    use crate::router::newton::Newton;
+
+    fn gist(draw: &mut Draw) -> Gist {
+        std::array::from_fn(|_| 3.4 * (draw.uniform() - 0.5))
+    }
+
+    /// One model and a prior that shares nothing: the regression of [`super::super::newton`], step for step.
+    #[test]
+    fn one_model_alone_is_the_plain_regression() {
+        let prior = Prior {
+            shared_level: 0.0,
+            own_level: 0.7,
+            shared_weight: 0.0,
+            own_weight: 0.7,
+        };
+        let mut both = (Hierarchical::new(&[0.4], &prior), Newton::new(vec![0.0; BLOCK], 0.7));
+        let mut draw = Draw::new(1, 0);
+        for n in 0..200 {
+            let gist = gist(&mut draw);
+            let mut x = vec![1.0];
+            x.extend(gist);
+            let (one, other) = (both.0.predict(0, &gist), both.1.predict(&x, 0.4));
+            assert!((one.mean - other.mean).abs() < 1e-9 && (one.variance - other.variance).abs() < 1e-9);
+            let (satisfied, weight) = (f64::from(n % 3 == 0), 0.5 + 0.5 * draw.uniform());
+            both.0.learn(0, &gist, satisfied, weight);
+            both.1.learn(&x, 0.4, satisfied, weight);
+        }
+    }
+
+    /// What the first model's labels say of a topic is believed of the second, which nobody judged, and less firmly.
+    #[test]
+    fn a_models_labels_teach_of_the_others() {
+        let mut told = Hierarchical::new(&[0.0, 0.5], &SATISFACTION);
+        let (mut draw, mut lot) = (Draw::new(2, 0), Draw::new(3, 0));
+        for _ in 0..1500 {
+            let gist = gist(&mut draw);
+            told.learn(0, &gist, f64::from(lot.uniform() < sigmoid(gist[0])), 1.0);
+        }
+        let (mut easy, mut hard) = ([0.0; TOPICS], [0.0; TOPICS]);
+        (easy[0], hard[0]) = (1.0, -1.0);
+        let gap = |model| told.predict(model, &easy).mean - told.predict(model, &hard).mean;
+        assert!((1.6..2.4).contains(&gap(0)), "{}", gap(0));
+        assert!((1.0..gap(0)).contains(&gap(1)), "{}", gap(1));
+        assert!(told.predict(1, &easy).variance > 3.0 * told.predict(0, &easy).variance);
+    }
+
+    #[test]
+    fn doubt_makes_it_movable_and_text_changes_nothing() {
+        let mut told = Hierarchical::new(&[0.0; 3], &SATISFACTION);
+        let gist = [0.5; TOPICS];
+        (0..300).for_each(|n| told.learn(n % 3, &gist, 1.0, 1.0));
+        let sure = told.predict(1, &gist);
+        told.doubt(&SATISFACTION);
+        let unsure = told.predict(1, &gist);
+        assert!(unsure.mean == sure.mean && unsure.variance > 2.0 * sure.variance);
+        let text = serde_json::to_string(&told).unwrap();
+        assert_eq!(serde_json::from_str::<Hierarchical>(&text).unwrap(), told);
+        assert!(told.fits(3) && !told.fits(2));
+    }
 }

@@ -159,7 +159,7 @@ impl Learner {
     }
 
     fn relearn(&mut self, memory: &Memory) {
-        let mut told = Hierarchical::new(self.rates.levels(), &super::hierarchical::Prior{own_weight: super::policy::mess_plus::tune(6, 0.01), shared_weight: super::policy::mess_plus::tune(7,0.06), ..SATISFACTION});
+        let mut told = Hierarchical::new(self.rates.levels(), &SATISFACTION);
         for entry in memory.oldest() {
             let Some(gist) = self.topics.gist(&entry.decision.context.features) else {
                 return;

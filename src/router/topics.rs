@@ -6,7 +6,7 @@
 //! teaches what a topic is worth where thousands are needed for words, because the texts themselves, which cost
 //! nothing, have told which words go together.
 //!
-//! The analysis is made anew when twice as many texts have come by, up to a [`LATEST`] bound, from the texts that the
+//! The analysis is made anew when twice as many texts have come by, and every `LATEST` later on, from the texts that the
 //! router remembers. What was learnt in the old directions is then learnt again from the remembered labels.
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use super::draw::Draw;
 use super::features::DIMENSIONS;
 
 /// Numbers that a text becomes.
-pub const TOPICS: usize = 6;
+pub const TOPICS: usize = 4;
 /// Directions iterated beside those kept, so that the kept ones settle.
 const SPARE: usize = 4;
 const WIDTH: usize = TOPICS + SPARE;
@@ -26,7 +26,7 @@ const LATEST: u64 = 2048;
 /// Texts analysed at most: the last ones.
 pub const TEXTS: usize = 1024;
 /// Features that fewer texts have say nothing of what texts have in common.
-const SEEN: u32 = 3;
+const SEEN: u32 = 8;
 const ROUNDS: usize = 8;
 /// Numbers lie within this many standard deviations.
 const FURTHEST: f64 = 3.0;
@@ -190,5 +190,87 @@ fn orthonormal(basis: &mut [[f32; WIDTH]]) {
         let length = basis.iter().map(|row| row[column] * row[column]).sum::<f32>().sqrt();
         let scale = if length > 1e-6 { length.recip() } else { 0.0 };
         basis.iter_mut().for_each(|row| row[column] *= scale);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::features::hashed;
+
+    const SUBJECTS: [[&str; 8]; 3] = [
+        ["matrix", "integral", "prime", "vector", "theorem", "sum", "root", "angle"],
+        ["court", "statute", "plaintiff", "contract", "verdict", "appeal", "jury", "tort"],
+        ["enzyme", "cell", "protein", "membrane", "gene", "tissue", "mitosis", "lipid"],
+    ];
+
+    /// Half of the words are the subject's, half anybody's.
+    fn text(subject: usize, draw: &mut Draw) -> Vec<u16> {
+        const COMMON: [&str; 8] = ["which", "of", "these", "is", "the", "most", "likely", "answer"];
+        let words: Vec<&str> = (0..12)
+            .flat_map(|_| [SUBJECTS[subject][draw.below(8)], COMMON[draw.below(8)]])
+            .collect();
+        hashed(&words.join(" "))
+    }
+
+    fn analysed(seed: u64, texts: usize) -> Topics {
+        let mut draw = Draw::new(seed, 0);
+        let texts: Vec<Vec<u16>> = (0..texts).map(|n| text(n % 3, &mut draw)).collect();
+        let mut topics = Topics::default();
+        assert!(topics.analyse(&texts.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+        topics
+    }
+
+    /// No two texts need share a subject's words, yet gists of one subject lie together and those of others apart.
+    #[test]
+    fn subjects_lie_apart_without_a_label() {
+        let topics = analysed(1, 150);
+        let mut draw = Draw::new(2, 0);
+        let gists: Vec<(usize, Gist)> = (0..90)
+            .map(|n| (n % 3, topics.gist(&text(n % 3, &mut draw)).unwrap()))
+            .collect();
+        let distance = |a: &Gist, b: &Gist| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+        let mut right = 0;
+        for (at, (subject, gist)) in gists.iter().enumerate() {
+            let others = gists.iter().enumerate().filter(|(other, _)| *other != at);
+            let nearest = others.min_by(|(_, a), (_, b)| distance(gist, &a.1).total_cmp(&distance(gist, &b.1)));
+            right += usize::from(nearest.unwrap().1.0 == *subject);
+        }
+        assert!(right >= 85, "{right} of 90");
+    }
+
+    #[test]
+    fn numbers_are_bounded_and_of_about_unit_size() {
+        let topics = analysed(3, 300);
+        let mut draw = Draw::new(4, 0);
+        let mut square = [0.0; TOPICS];
+        for n in 0..300 {
+            let gist = topics.gist(&text(n % 3, &mut draw)).unwrap();
+            assert!(gist.iter().all(|v| v.is_finite() && v.abs() <= FURTHEST));
+            square.iter_mut().zip(gist).for_each(|(sum, v)| *sum += v * v / 300.0);
+        }
+        assert!(square.iter().all(|s| (0.5..2.0).contains(s)), "{square:?}");
+        assert!(topics.gist(&[]).is_some_and(|gist| gist.iter().all(|v| v.is_finite())));
+    }
+
+    #[test]
+    fn analysed_at_doubled_counts_and_survives_text() {
+        let mut topics = Topics::default();
+        assert_eq!(topics.gist(&[1, 2]), None);
+        assert!(!topics.analyse(&[&[1, 2], &[3]]), "two texts have nothing in common");
+        let due: Vec<u64> = (1..20_000u64)
+            .filter(|_| {
+                let due = topics.saw();
+                if due {
+                    topics.analyse(&[]);
+                }
+                due
+            })
+            .collect();
+        assert_eq!(due[..6], [96, 192, 384, 768, 1536, 3072]);
+        assert!(due[6..].windows(2).all(|pair| pair[1] - pair[0] == LATEST), "{due:?}");
+        let topics = analysed(5, 150);
+        let text = serde_json::to_string(&topics).unwrap();
+        assert_eq!(serde_json::from_str::<Topics>(&text).unwrap(), topics);
     }
 }
