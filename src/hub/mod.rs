@@ -6,6 +6,7 @@ mod demo;
 mod environment;
 mod folder;
 mod pull;
+mod shapes;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ pub use demo::DEMO_QUESTIONS;
 pub use environment::HubEnvironment;
 pub use folder::weight_files;
 pub use pull::{PullError, Pulled, Pulling, pull};
+pub use shapes::{PUBLISHED, PublishedShape, published_shape};
 
 /// Where a model's files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
