@@ -6,7 +6,9 @@ mod attention;
 mod batch;
 mod block;
 mod checkpoint;
+mod choice;
 mod config;
+mod cuda;
 mod decoder;
 mod dense;
 mod detokenizer;
@@ -15,6 +17,7 @@ mod encoder;
 mod feed;
 mod files;
 mod gguf;
+mod hardware;
 mod inspect;
 mod kv;
 mod linear;
@@ -25,6 +28,7 @@ mod packed;
 mod pieces;
 #[doc(hidden)]
 pub mod quantised;
+mod random;
 mod rotary;
 mod shape;
 mod stored;
@@ -33,13 +37,17 @@ mod tokenizer;
 mod weights;
 
 pub use batch::{Batch, Logits};
+pub use choice::{Choice, Seen};
 pub use decoder::Decoder;
 pub use detokenizer::Detokenizer;
+pub use cuda::{CudaFacts, cuda_device};
 pub use encoder::{Encoder, EncoderInspection, inspect_encoder};
+pub use hardware::{Hardware, HostedModel, Limits};
 pub use inspect::{Inspection, inspect};
 pub use kv::PAGE_TOKENS;
 pub use load::{Compute, LoadedModel, ModelSource, Precision, load};
 pub use pieces::Pieces;
+pub use random::RandomShape;
 pub use template::{ChatMessage, ChatTemplate, TemplateInputs};
 pub use tokenizer::Tokenizer;
 
@@ -75,6 +83,15 @@ pub enum ModelError {
     Device(String),
     #[error("computing a step failed: {0}")]
     Compute(String),
+}
+
+impl From<cuda::DeviceError> for ModelError {
+    fn from(error: cuda::DeviceError) -> Self {
+        match error {
+            cuda::DeviceError::OutOfMemory { .. } => Self::Device(error.to_string()),
+            cuda::DeviceError::Failed { .. } => Self::Compute(error.to_string()),
+        }
+    }
 }
 
 impl From<candle_core::Error> for ModelError {

@@ -3,7 +3,7 @@
 use crate::cli::{CliError, locate};
 use crate::config::{ConfigError, Device, Dtype, Features, Model, Zoo, bytes_text};
 use crate::hub::{self, Located};
-use crate::model::{Inspection, ModelSource, inspect, inspect_encoder};
+use crate::model::{Inspection, ModelSource, RandomShape, inspect, inspect_encoder};
 
 /// Keys and values on the CPU are f32: half floats are some twenty times slower there.
 const CPU_BYTES: u64 = 4;
@@ -230,6 +230,10 @@ pub fn model_source(located: Located) -> ModelSource {
         Located::Folder(path) => ModelSource::Folder(path),
         Located::Gguf(path) => ModelSource::Gguf(path),
         Located::Embedded(files) => ModelSource::Embedded(files),
+        Located::Random(shape) => ModelSource::Random(RandomShape {
+            name: shape.name,
+            config: shape.config,
+        }),
     }
 }
 
@@ -237,6 +241,7 @@ fn shown(located: &Located) -> String {
     match located {
         Located::Folder(path) | Located::Gguf(path) => path.display().to_string(),
         Located::Embedded(_) => "built in".into(),
+        Located::Random(shape) => format!("random numbers in the shape of {}", shape.repo),
     }
 }
 

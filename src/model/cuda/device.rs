@@ -1,7 +1,7 @@
 //! What the decoder asks of a CUDA device: memory, copies, launches, products of matrices, graphs.
 //!
-//! All work is put on one stream and done in the order it was put there; only [`Device::synchronise`], a wait for
-//! an [`Device::record`]ed place, and the start and end of a capture meet the host. Two things implement it: the
+//! All work is put on one stream and done in the order it was put there; only [`Device::synchronise`] and the ends of a
+//! capture wait. Two things implement it: the
 //! driver ([`super::driver`], feature `cuda`) and, in tests, the kernels' own sources run on the CPU.
 
 use std::any::Any;
@@ -52,7 +52,7 @@ impl Half {
 }
 
 /// `out = x · weightᵀ` with sums in f32: `x` is `[rows, inputs]`, `weight` `[outputs, inputs]`, `out`
-/// `[rows, outputs]`, all of them row by row and without gaps.
+/// `[rows, outputs]`, row by row; the rows of `out` lie `out_stride` numbers apart, the others without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Product {
     pub half: Half,
@@ -62,6 +62,7 @@ pub struct Product {
     pub x: Address,
     pub weight: Address,
     pub out: Address,
+    pub out_stride: usize,
     /// `out` is f32; else it is `half` too.
     pub wide: bool,
 }

@@ -295,6 +295,7 @@ impl Device for Driver {
         };
         let (one, zero) = (1f32, 0f32);
         let [rows, inputs, outputs] = [product.rows, product.inputs, product.outputs].map(|n| n as c_int);
+        let out_stride = product.out_stride as c_int;
         // cuBLAS reads column by column: what it takes for `weight`, transposed, is the matrix as it lies here.
         // SAFETY: alpha and beta are read before the call returns; the rest is the caller's promise.
         let put = unsafe {
@@ -315,7 +316,7 @@ impl Device for Driver {
                 std::ptr::from_ref(&zero).cast(),
                 product.out.0 as *mut c_void,
                 out,
-                outputs,
+                out_stride,
                 blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
                 blas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )

@@ -1,7 +1,26 @@
 //! The decoder on a CUDA device: the kernels of `kernels/` and cuBLAS on one stream, without candle.
 
+mod arena;
+mod blueprint;
+mod decoder;
 mod device;
 #[cfg(feature = "cuda")]
 mod driver;
+#[cfg(test)]
+mod emulated;
+mod kernels;
 #[cfg(feature = "cuda")]
 mod libraries;
+mod network;
+mod open;
+mod pack;
+mod room;
+mod ropes;
+mod staging;
+mod upload;
+
+pub use arena::Arena;
+pub use decoder::{CudaDecoder, MemoryPlan, RESERVE, refusal};
+pub use device::{Device, DeviceError, Half};
+pub use open::{CudaFacts, cuda_device, open};
+pub use room::Limits;
