@@ -8,6 +8,7 @@ use super::config::{DecoderConfig, SUPPORTED};
 use super::cuda::{self, Arena, CudaDecoder, Device, Half, MemoryPlan};
 use super::load::{self, Compute, LoadedModel, ModelSource, Precision};
 use super::one_at_a_time::OneAtATime;
+use super::stored::StoredWeights;
 use super::weights::Weights;
 
 pub use super::cuda::Limits;
@@ -100,7 +101,8 @@ impl Hardware {
             Self::Cpu => load::load(&model.source, Compute::Cpu, model.precision),
             Self::Cuda(gpu) => {
                 let half = half(model)?;
-                load::load_with(&model.source, half.name(), |config, weights| {
+                let held = |stored: &StoredWeights| cuda_dtype(&stored.commonest, half);
+                load::load_with(&model.source, held, |config, weights| {
                     let context = context(&config, model);
                     let limits = Limits {
                         tokens: gpu.tokens,
@@ -119,6 +121,14 @@ impl Hardware {
 fn context(config: &DecoderConfig, model: &HostedModel) -> usize {
     let most = config.max_positions;
     model.max_context.map_or(most, |context| context.min(most))
+}
+
+/// What weights that are stored as `stored` are held in.
+fn cuda_dtype(stored: &str, half: Half) -> String {
+    match stored {
+        "q8_0" | "q4_k" | "q6_k" => stored.to_owned(),
+        _ => half.name().to_owned(),
+    }
 }
 
 /// Which half floats it is held in.

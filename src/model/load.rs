@@ -10,6 +10,7 @@ use super::one_at_a_time::OneAtATime;
 use super::packed::PackedDecoder;
 use super::random::RandomShape;
 use super::shape::Shape;
+use super::stored::StoredWeights;
 use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
 use super::weights::Weights;
@@ -71,17 +72,18 @@ type Built = (Box<dyn Decoder>, u64, u64);
 pub fn load(source: &ModelSource, compute: Compute, precision: Precision) -> Result<LoadedModel, ModelError> {
     let place = Checkpoint::open(source)?.place();
     refuse_what_is_not_computed(&place, compute, precision)?;
-    load_with(source, "f32", |config, weights| {
+    let held = |stored: &StoredWeights| stored.held.clone();
+    load_with(source, held, |config, weights| {
         let decoder = PackedDecoder::load(config, weights)?;
         let (parameters, bytes) = (decoder.parameters(), decoder.weight_bytes());
         Ok((Box::new(decoder), parameters, bytes))
     })
 }
 
-/// Loads a model whose batched decoder `build` makes; `dense` is what it holds floats as.
+/// Loads a model whose batched decoder `build` makes; `held` says what that holds most weights as.
 pub fn load_with(
     source: &ModelSource,
-    dense: &str,
+    held: impl Fn(&StoredWeights) -> String,
     build: impl FnOnce(DecoderConfig, &Weights) -> Result<Built, ModelError>,
 ) -> Result<LoadedModel, ModelError> {
     let checkpoint = Checkpoint::open(source)?;
@@ -119,7 +121,7 @@ pub fn load_with(
         top_p: generation.top_p,
         top_k: generation.top_k,
         architecture,
-        precision: stored.held_with(dense),
+        precision: held(&stored),
         parameters,
         weight_bytes,
         vocabulary,

@@ -20,17 +20,6 @@ pub struct StoredWeights {
     pub held_bytes: u64,
 }
 
-impl StoredWeights {
-    /// What most parameters are held in where floats become `dense`.
-    pub fn held_with(&self, dense: &str) -> String {
-        if self.commonest.starts_with('q') {
-            self.commonest.clone()
-        } else {
-            dense.to_owned()
-        }
-    }
-}
-
 /// Counts parameters by type.
 #[derive(Default)]
 pub struct Census {

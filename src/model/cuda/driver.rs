@@ -12,6 +12,7 @@ use cudarc::driver::{CudaContext, CudaGraph, CudaStream, DriverError, result, sy
 
 use super::device::{Address, Arg, Device, DeviceError, Graph, Half, Launch, Product};
 use super::libraries;
+use super::open::CudaFacts;
 
 mod embedded {
     include!(concat!(env!("OUT_DIR"), "/modules.rs"));
@@ -31,7 +32,6 @@ pub struct Driver {
     functions: Mutex<HashMap<&'static str, Function>>,
     name: String,
     multiprocessors: u32,
-    capability: (i32, i32),
 }
 
 struct Module(sys::CUmodule);
@@ -61,24 +61,12 @@ impl Driver {
     /// # Errors
     /// One sentence that says what is missing.
     pub fn open(ordinal: usize) -> Result<Self, String> {
-        libraries::present()?;
+        let context = open_context(ordinal)?;
         let opened = |e: DriverError| format!("cuda:{ordinal} cannot be opened ({})", text(&e));
-        let found = CudaContext::device_count().map_err(|e| format!("the NVIDIA driver does not answer ({})", text(&e)))?;
-        if ordinal >= found as usize {
-            return Err(format!("there is no cuda:{ordinal}: the driver shows {found} devices"));
-        }
-        let context = CudaContext::new(ordinal).map_err(opened)?;
         // SAFETY: all memory here is used on one stream, whose order is all the order there is.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(opened)?;
         let name = format!("cuda:{ordinal} ({})", context.name().map_err(opened)?.trim());
-        let capability = context.compute_capability().map_err(opened)?;
-        if capability.0 < 8 {
-            let (major, minor) = capability;
-            return Err(format!(
-                "{name} has compute capability {major}.{minor}, and the kernels here need 8.0 (Ampere) or later"
-            ));
-        }
         let multiprocessors = context
             .attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
             .map_err(opened)? as u32;
@@ -102,14 +90,9 @@ impl Driver {
             functions: Mutex::default(),
             name,
             multiprocessors,
-            capability,
         };
         driver.give_blas_its_workspace().map_err(|e| e.to_string())?;
         Ok(driver)
-    }
-
-    pub fn capability(&self) -> (i32, i32) {
-        self.capability
     }
 
     /// Its own memory lets cuBLAS be captured, and keeps it from allocating within a step.
@@ -371,4 +354,41 @@ fn text(error: &DriverError) -> String {
         Ok(words) => words.to_string_lossy().into_owned(),
         Err(_) => format!("{:?}", error.0),
     }
+}
+
+/// What can be known of a device without a stream on it.
+///
+/// # Errors
+/// One sentence that says what is missing.
+pub fn facts(ordinal: usize) -> Result<CudaFacts, String> {
+    let context = open_context(ordinal)?;
+    let opened = |e: DriverError| format!("cuda:{ordinal} does not answer ({})", text(&e));
+    let bytes = context.uuid().map_err(opened)?.bytes;
+    let hex: String = bytes.iter().map(|byte| format!("{:02x}", *byte as u8)).collect();
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    let (free, _) = context.mem_get_info().map_err(opened)?;
+    Ok(CudaFacts {
+        name: context.name().map_err(opened)?.trim().to_owned(),
+        uuid: Some(format!("GPU-{}", parts.join("-"))),
+        free_bytes: free as u64,
+    })
+}
+
+/// The device's primary context, if the kernels here run on it.
+fn open_context(ordinal: usize) -> Result<Arc<CudaContext>, String> {
+    libraries::present()?;
+    let found = CudaContext::device_count()
+        .map_err(|e| format!("the NVIDIA driver shows no device ({})", text(&e)))?;
+    if ordinal >= found as usize {
+        return Err(format!("there is no cuda:{ordinal}: the driver shows {found} devices"));
+    }
+    let opened = |e: DriverError| format!("cuda:{ordinal} cannot be opened ({})", text(&e));
+    let context = CudaContext::new(ordinal).map_err(opened)?;
+    let (major, minor) = context.compute_capability().map_err(opened)?;
+    if major < 8 {
+        return Err(format!(
+            "cuda:{ordinal} has compute capability {major}.{minor}, and the kernels here need 8.0 (Ampere) or later"
+        ));
+    }
+    Ok(context)
 }
