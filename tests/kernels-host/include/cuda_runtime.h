@@ -67,10 +67,6 @@ void *dynamic_shared();
 using Invoke = void (*)(void (*kernel)(), void **args);
 void enter(const char *name, void (*kernel)(), Invoke invoke, const char *signature);
 
-template <class A> constexpr char letter() {
-    if (__is_class(A)) return '?';
-    return 0;
-}
 template <class A> struct Letter;
 template <class A> struct Letter<A *> {
     static constexpr char value = 'p';
@@ -173,6 +169,24 @@ inline unsigned __ballot_sync(uint32_t mask, int predicate) {
         },
         mask, &vote);
     return vote.all;
+}
+inline unsigned __match_any_sync(uint32_t mask, uint32_t value) {
+    struct Match {
+        uint32_t mine;
+        unsigned alike;
+    } match = {value, 0};
+    host::meet(
+        [](void **data, uint32_t mask) {
+            for (int lane = 0; lane < 32; lane++) {
+                if (!(mask >> lane & 1)) continue;
+                auto *own = static_cast<Match *>(data[lane]);
+                own->alike = 0;
+                for (int other = 0; other < 32; other++)
+                    if (mask >> other & 1 && static_cast<Match *>(data[other])->mine == own->mine) own->alike |= 1u << other;
+            }
+        },
+        mask, &match);
+    return match.alike;
 }
 inline int __any_sync(uint32_t mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 
