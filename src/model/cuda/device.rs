@@ -16,7 +16,6 @@ pub struct Address(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Arg {
     Pointer(Address),
-    I32(i32),
     U32(u32),
     U64(u64),
     F32(f32),
@@ -95,8 +94,6 @@ pub trait Device: Send + Sync {
     fn name(&self) -> &str;
     /// Bytes nobody has taken, other processes included.
     fn free_bytes(&self) -> Result<u64, DeviceError>;
-    fn multiprocessors(&self) -> u32;
-
     /// # Errors
     /// `OutOfMemory`, after which the device is as it was.
     fn allocate(&self, bytes: u64, what: &str) -> Result<Address, DeviceError>;

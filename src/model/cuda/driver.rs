@@ -31,7 +31,6 @@ pub struct Driver {
     modules: Vec<Module>,
     functions: Mutex<HashMap<&'static str, Function>>,
     name: String,
-    multiprocessors: u32,
 }
 
 struct Module(sys::CUmodule);
@@ -67,9 +66,6 @@ impl Driver {
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(opened)?;
         let name = format!("cuda:{ordinal} ({})", context.name().map_err(opened)?.trim());
-        let multiprocessors = context
-            .attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
-            .map_err(opened)? as u32;
         let modules = embedded::MODULES
             .iter()
             .map(|(family, image)| {
@@ -89,7 +85,6 @@ impl Driver {
             modules,
             functions: Mutex::default(),
             name,
-            multiprocessors,
         };
         driver.give_blas_its_workspace().map_err(|e| e.to_string())?;
         Ok(driver)
@@ -170,10 +165,6 @@ impl Device for Driver {
         Ok(free as u64)
     }
 
-    fn multiprocessors(&self) -> u32 {
-        self.multiprocessors
-    }
-
     fn allocate(&self, bytes: u64, what: &str) -> Result<Address, DeviceError> {
         self.bind()?;
         // SAFETY: nothing; who uses the address promises to stay within.
@@ -245,7 +236,6 @@ impl Device for Driver {
             .iter()
             .map(|arg| match arg {
                 Arg::Pointer(Address(value)) | Arg::U64(value) => std::ptr::from_ref(value) as *mut c_void,
-                Arg::I32(value) => std::ptr::from_ref(value) as *mut c_void,
                 Arg::U32(value) => std::ptr::from_ref(value) as *mut c_void,
                 Arg::F32(value) => std::ptr::from_ref(value) as *mut c_void,
             })

@@ -2,26 +2,14 @@
 //! process. Products that a GPU leaves to cuBLAS are plain sums.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
 use half::{bf16, f16};
-use kernels_host as _;
+use kernels_host::Order;
 
 use super::device::{Address, Arg, Device, DeviceError, Graph, Half, Launch, Product};
-
-unsafe extern "C" {
-    fn kernels_host_signature(name: *const c_char) -> *const c_char;
-    fn kernels_host_launch(
-        name: *const c_char,
-        grid: *const u32,
-        block: *const u32,
-        shared: u32,
-        args: *mut *mut c_void,
-        backwards: i32,
-    ) -> *const c_char;
-}
 
 /// Where allocations begin, as CUDA's do.
 const ALIGNMENT: usize = 256;
@@ -68,6 +56,10 @@ impl Emulated {
     pub fn counts(&self) -> (u64, u64) {
         let state = self.state();
         (state.launches, state.replays)
+    }
+
+    pub fn in_use(&self) -> u64 {
+        self.state().in_use
     }
 
     pub fn most_in_use(&self) -> u64 {
@@ -118,10 +110,8 @@ impl Emulated {
     }
 
     fn run(&self, launch: &Launch, args: &[Arg]) -> Result<(), DeviceError> {
-        let name = CString::new(launch.kernel).unwrap();
-        let signature = unsafe { kernels_host_signature(name.as_ptr()) };
-        assert!(!signature.is_null(), "there is no kernel {}", launch.kernel);
-        let signature = unsafe { CStr::from_ptr(signature) }.to_str().unwrap();
+        let signature = kernels_host::signature(launch.kernel);
+        let signature = signature.unwrap_or_else(|| panic!("there is no kernel {}", launch.kernel));
         let given: String = args.iter().map(letter).collect();
         assert_eq!(given, signature, "the arguments of {}", launch.kernel);
         for arg in args {
@@ -135,33 +125,28 @@ impl Emulated {
             .iter()
             .map(|arg| match arg {
                 Arg::Pointer(Address(value)) | Arg::U64(value) => std::ptr::from_ref(value) as *mut c_void,
-                Arg::I32(value) => std::ptr::from_ref(value) as *mut c_void,
                 Arg::U32(value) => std::ptr::from_ref(value) as *mut c_void,
                 Arg::F32(value) => std::ptr::from_ref(value) as *mut c_void,
             })
             .collect();
-        let wrong = unsafe {
-            kernels_host_launch(
-                name.as_ptr(),
-                launch.grid.as_ptr(),
-                launch.block.as_ptr(),
+        // SAFETY: the arguments are of the kinds that the signature names, and point into what was allocated here.
+        unsafe {
+            kernels_host::launch(
+                launch.kernel,
+                launch.grid,
+                launch.block,
                 launch.shared,
-                pointers.as_mut_ptr(),
-                0,
+                &mut pointers,
+                Order::Forwards,
             )
-        };
-        if wrong.is_null() {
-            return Ok(());
         }
-        let reason = unsafe { CStr::from_ptr(wrong) }.to_string_lossy().into_owned();
-        Err(self.failed(&format!("launch {}", launch.kernel), reason))
+        .map_err(|reason| self.failed(&format!("launch {}", launch.kernel), reason))
     }
 }
 
 fn letter(arg: &Arg) -> char {
     match arg {
         Arg::Pointer(_) => 'p',
-        Arg::I32(_) => 'i',
         Arg::U32(_) => 'u',
         Arg::U64(_) => 'l',
         Arg::F32(_) => 'f',
@@ -212,10 +197,6 @@ impl Device for Emulated {
 
     fn free_bytes(&self) -> Result<u64, DeviceError> {
         Ok(self.size - self.state().in_use)
-    }
-
-    fn multiprocessors(&self) -> u32 {
-        4
     }
 
     fn allocate(&self, bytes: u64, what: &str) -> Result<Address, DeviceError> {

@@ -17,6 +17,8 @@ mod pack;
 mod room;
 mod ropes;
 mod staging;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 pub use arena::Arena;

@@ -93,10 +93,6 @@ impl Staging {
         })
     }
 
-    pub fn words(&self) -> usize {
-        self.words
-    }
-
     pub fn region(&self) -> Region {
         self.on_device.whole()
     }

@@ -29,7 +29,7 @@ pub struct Weights {
 enum Source {
     Safetensors(Safetensors),
     Gguf(GgufFile),
-    Random(RandomShape),
+    Random,
 }
 
 /// A tensor's numbers as its file holds them.
@@ -89,7 +89,7 @@ impl Weights {
     pub fn of_random(shape: RandomShape) -> Self {
         Self {
             place: shape.place(),
-            source: Source::Random(shape),
+            source: Source::Random,
             prefix: "",
         }
     }
@@ -97,7 +97,7 @@ impl Weights {
     pub fn contains(&self, name: &str) -> bool {
         match &self.source {
             // Experts lie one by one.
-            Source::Random(_) => !name.ends_with("_proj"),
+            Source::Random => !name.ends_with("_proj"),
             Source::Safetensors(file) => file.contains(&self.in_file(name)),
             Source::Gguf(file) => file.contains(name),
         }
@@ -108,7 +108,7 @@ impl Weights {
         match &self.source {
             Source::Safetensors(file) => file.tensor(&self.in_file(name), shape),
             Source::Gguf(file) => Ok(Tensor::from_vec(file.tensor(name, shape)?, shape, &Device::Cpu)?),
-            Source::Random(_) => {
+            Source::Random => {
                 let random = RandomTensor::named(name);
                 let count = shape.iter().product::<usize>() as u64;
                 let numbers: Vec<f32> = (0..count).into_par_iter().map(|i| random.value(i)).collect();
@@ -142,13 +142,13 @@ impl Weights {
     pub fn block_kind(&self, name: &str) -> Option<GgmlDType> {
         match &self.source {
             Source::Gguf(file) => file.kind(name),
-            Source::Safetensors(_) | Source::Random(_) => None,
+            Source::Safetensors(_) | Source::Random => None,
         }
     }
 
     /// By which rule the tensor's numbers are made, where they are.
     pub fn random(&self, name: &str) -> Option<RandomTensor> {
-        matches!(self.source, Source::Random(_)).then(|| RandomTensor::named(name))
+        matches!(self.source, Source::Random).then(|| RandomTensor::named(name))
     }
 
     /// The matrix `name`, which must have `rows` rows of `columns`.
@@ -166,7 +166,7 @@ impl Weights {
                     _ => Ok(Stored::Blocks(blocks)),
                 }
             }
-            Source::Random(_) => Ok(Stored::Dense(self.tensor(name, &[rows, columns])?)),
+            Source::Random => Ok(Stored::Dense(self.tensor(name, &[rows, columns])?)),
         }
     }
 
@@ -174,7 +174,7 @@ impl Weights {
     pub fn all(&self) -> Result<HashMap<String, Tensor>, ModelError> {
         match &self.source {
             Source::Safetensors(file) => file.all(),
-            Source::Gguf(_) | Source::Random(_) => {
+            Source::Gguf(_) | Source::Random => {
                 Err(self.wrong("this architecture is served from safetensors only".to_owned()))
             }
         }
