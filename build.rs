@@ -54,7 +54,11 @@ fn compile_all(out: &Path) -> Result<(), String> {
             });
         }
     });
-    if let Some(reason) = failures.into_inner().ok().and_then(|failures| failures.into_iter().next()) {
+    if let Some(reason) = failures
+        .into_inner()
+        .ok()
+        .and_then(|failures| failures.into_iter().next())
+    {
         return Err(reason);
     }
     let modules: String = sources

@@ -370,3 +370,7 @@ impl Lane {
 #[cfg(test)]
 #[path = "lane_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "cuda_tests.rs"]
+mod cuda_tests;

@@ -23,7 +23,7 @@ mod stop;
 mod turns;
 mod weights;
 
-pub use crate::model::{ChatMessage, Compute, ModelSource, Precision};
+pub use crate::model::{ChatMessage, Compute, CudaFacts, ModelSource, Precision, cuda_device};
 pub use board::{Occupancy, PageUse};
 pub use grammar::Constraint;
 pub use request::{

@@ -59,9 +59,8 @@ impl Checkpoint {
     pub fn tokenizer(&self, vocabulary: usize) -> Result<Tokenizer, ModelError> {
         match self {
             Self::Files(files) => Tokenizer::load(files, vocabulary),
-            Self::Gguf { file, .. } => {
-                Tokenizer::from_built(file.tokenizer()?, vocabulary).map_err(|reason| self.no_tokenizer(reason))
-            }
+            Self::Gguf { file, .. } => Tokenizer::from_built(file.tokenizer()?, vocabulary)
+                .map_err(|reason| self.no_tokenizer(reason)),
             Self::Random(_) => random::tokenizer()
                 .and_then(|built| Tokenizer::from_built(built, vocabulary))
                 .map_err(|reason| self.no_tokenizer(reason)),

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use super::ModelError;
 use super::checkpoint::Checkpoint;
 use super::config::{DecoderConfig, SUPPORTED};
-use super::cuda::{self, Arena, CudaDecoder, Device, Half, MemoryPlan};
+use super::cuda::{self, Arena, CudaDecoder, Device, Half, Limits, MemoryPlan};
 use super::load::{self, Compute, LoadedModel, ModelSource, Precision};
 use super::one_at_a_time::OneAtATime;
 use super::stored::StoredWeights;
 use super::weights::Weights;
-
-pub use super::cuda::Limits;
 
 /// A model that is to be loaded.
 #[derive(Clone, Debug)]
@@ -37,6 +35,14 @@ pub struct Gpu {
 }
 
 impl Hardware {
+    /// Steps have up to this many tokens; the memory to compute in is taken for as many.
+    pub fn step_tokens(&self, cpu: usize) -> usize {
+        match self {
+            Self::Cpu => cpu,
+            Self::Cuda(gpu) => gpu.tokens,
+        }
+    }
+
     /// Opens what `compute` names for `models`, whose keys and values take `kv_bytes` together. Steps have up to
     /// `tokens` tokens in up to `rows` sequences. On a CUDA device the memory of all is added up first, said, and
     /// compared with what is free.
@@ -53,6 +59,8 @@ impl Hardware {
         let Compute::Cuda(ordinal) = compute else {
             return Ok(Self::Cpu);
         };
+        // A step holds all rows that decode, and one token more.
+        let tokens = tokens.max(rows + 1);
         let needs = models
             .iter()
             .map(|model| cuda_need(model, tokens, rows))
@@ -101,7 +109,7 @@ impl Hardware {
             Self::Cpu => load::load(&model.source, Compute::Cpu, model.precision),
             Self::Cuda(gpu) => {
                 let half = half(model)?;
-                let held = |stored: &StoredWeights| cuda_dtype(&stored.commonest, half);
+                let held = |stored: &StoredWeights| cuda_dtype(&stored.commonest, model.precision);
                 load::load_with(&model.source, held, |config, weights| {
                     let context = context(&config, model);
                     let limits = Limits {
@@ -123,8 +131,12 @@ fn context(config: &DecoderConfig, model: &HostedModel) -> usize {
     model.max_context.map_or(most, |context| context.min(most))
 }
 
-/// What weights that are stored as `stored` are held in.
-fn cuda_dtype(stored: &str, half: Half) -> String {
+/// What weights that are stored as `stored` are held in on a CUDA device.
+pub fn cuda_dtype(stored: &str, precision: Precision) -> String {
+    let half = match precision {
+        Precision::F16 => Half::F16,
+        Precision::Auto | Precision::Bf16 | Precision::F32 => Half::Bf16,
+    };
     match stored {
         "q8_0" | "q4_k" | "q6_k" => stored.to_owned(),
         _ => half.name().to_owned(),
@@ -138,7 +150,10 @@ fn half(model: &HostedModel) -> Result<Half, ModelError> {
         Precision::F16 => Ok(Half::F16),
         Precision::F32 => {
             let place = Checkpoint::open(&model.source)?.place();
-            Err(refuse(place, "f32 is not computed on a CUDA device; set dtype to bf16, f16 or auto".to_owned()))
+            Err(refuse(
+                place,
+                "f32 is not computed on a CUDA device; set dtype to bf16, f16 or auto".to_owned(),
+            ))
         }
     }
 }

@@ -38,11 +38,11 @@ mod weights;
 
 pub use batch::{Batch, Logits};
 pub use choice::{Choice, Seen};
+pub use cuda::{CudaFacts, MemoryPlan, RESERVE as CUDA_RESERVE, cuda_device};
 pub use decoder::Decoder;
 pub use detokenizer::Detokenizer;
-pub use cuda::{CudaFacts, cuda_device};
 pub use encoder::{Encoder, EncoderInspection, inspect_encoder};
-pub use hardware::{Hardware, HostedModel, Limits};
+pub use hardware::{Hardware, HostedModel, cuda_dtype, cuda_need};
 pub use inspect::{Inspection, inspect};
 pub use kv::PAGE_TOKENS;
 pub use load::{Compute, LoadedModel, ModelSource, Precision, load};

@@ -113,7 +113,10 @@ mod tests {
         let values: Vec<f32> = (0..100_000).map(|i| one.value(i)).collect();
         let mean = values.iter().sum::<f32>() / values.len() as f32;
         let spread = (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();
-        assert!(mean.abs() < 2e-4 && (spread - 0.02).abs() < 2e-4, "{mean} {spread}");
+        assert!(
+            mean.abs() < 2e-4 && (spread - 0.02).abs() < 2e-4,
+            "{mean} {spread}"
+        );
         let norm = RandomTensor::named("model.norm.weight");
         assert!((0..1000).all(|i| (norm.value(i) - 1.0).abs() <= SPREAD));
     }

@@ -79,7 +79,12 @@ impl Arena {
     /// When all pages' [`PageShape::room`] together is more than the arena, which the lane's budget rules out.
     pub fn place(&self, tenant: Tenant, page: u32) -> Result<(), DeviceError> {
         let mut shelf = self.shelf();
-        if shelf.places[tenant.0].get(page as usize).copied().flatten().is_some() {
+        if shelf.places[tenant.0]
+            .get(page as usize)
+            .copied()
+            .flatten()
+            .is_some()
+        {
             return Ok(());
         }
         let shape = shelf.shapes[tenant.0];
@@ -156,7 +161,10 @@ impl Shelf {
     }
 
     fn taken(&self) -> u64 {
-        self.lying.values().map(|(tenant, _)| self.shapes[tenant.0].bytes).sum()
+        self.lying
+            .values()
+            .map(|(tenant, _)| self.shapes[tenant.0].bytes)
+            .sum()
     }
 
     /// Where a page can begin: behind all others, else in the first gap between them.

@@ -252,7 +252,12 @@ impl Draft<'_> {
         let attention = |part: &str| format!("{layer}.self_attn.{part}");
         let named = |name: &str| format!("{layer}.{name}");
         let (before_attention, after_attention, before_feed, after_feed) = match config.norms {
-            NormPlaces::Before => (Some("input_layernorm"), None, Some("post_attention_layernorm"), None),
+            NormPlaces::Before => (
+                Some("input_layernorm"),
+                None,
+                Some("post_attention_layernorm"),
+                None,
+            ),
             NormPlaces::Around => (
                 Some("input_layernorm"),
                 Some("post_attention_layernorm"),
@@ -292,7 +297,11 @@ impl Draft<'_> {
             before_feed,
             after_feed,
             projection: self.linear(&names, hidden, config.biases.query_key_value),
-            output: self.linear(&[(attention("o_proj"), hidden)], query_width, config.biases.output),
+            output: self.linear(
+                &[(attention("o_proj"), hidden)],
+                query_width,
+                config.biases.output,
+            ),
             query_norm,
             key_norm,
             feed: self.feed(&layer, &config.layers[index].feed),
@@ -326,12 +335,19 @@ impl Draft<'_> {
                 renormalise,
             } => {
                 let sparse = format!("{layer}.block_sparse_moe");
-                let is_sparse = config.naming == Naming::Mixtral
-                    && self.stock.contains(&format!("{sparse}.gate.weight"));
+                let is_sparse =
+                    config.naming == Naming::Mixtral && self.stock.contains(&format!("{sparse}.gate.weight"));
                 let base = if is_sparse { sparse } else { format!("{layer}.mlp") };
                 FeedSpot::Experts(ExpertsSpot {
                     router: self.linear(&[(format!("{base}.gate"), count)], hidden, false),
-                    gate_up: self.experts(&base, "gate_up_proj", &["gate_proj", "up_proj"], count, inner, hidden),
+                    gate_up: self.experts(
+                        &base,
+                        "gate_up_proj",
+                        &["gate_proj", "up_proj"],
+                        count,
+                        inner,
+                        hidden,
+                    ),
                     down: self.experts(&base, "down_proj", &["down_proj"], count, hidden, inner),
                     count,
                     used,
@@ -387,9 +403,17 @@ impl Draft<'_> {
             .collect();
         let mut kinds = names.iter().map(|name| self.stock.kind(name, columns));
         let first = kinds.next().unwrap_or(Kind::Half);
-        let kind = if kinds.all(|kind| kind == first) { first } else { Kind::Half };
+        let kind = if kinds.all(|kind| kind == first) {
+            first
+        } else {
+            Kind::Half
+        };
         // The kernels find the planes of a packed matrix by its rows, all experts' together.
-        let kind = if kind == Kind::Q4K || kind == Kind::Half { kind } else { Kind::Half };
+        let kind = if kind == Kind::Q4K || kind == Kind::Half {
+            kind
+        } else {
+            Kind::Half
+        };
         let bytes = kind.bytes(rows * columns);
         let spot = self.take(bytes * names.len() as u64);
         for (place, name) in (0u64..).zip(names) {

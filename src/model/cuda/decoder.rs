@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::arena::{Arena, PageShape, Tenant};
+use super::attention::SPLIT_TOKENS;
 use super::blueprint::{Blueprint, Stock};
 use super::device::{Device, DeviceError, Graph, Half, Memory, Pinned};
-use super::kernels::{Kernels, Kind, MOST_EXPERTS, MOST_SAMPLED, MOST_USED, SPLIT_TOKENS, WIDEST_HEAD};
+use super::kernels::{Kernels, Kind, MOST_EXPERTS, MOST_SAMPLED, MOST_USED, WIDEST_HEAD};
 use super::network::{Network, Step};
 use super::pack::{Packed, widest};
 use super::room::{Limits, Room};
@@ -66,7 +67,9 @@ enum Captured {
 pub fn refusal(config: &DecoderConfig) -> Option<String> {
     let dim = config.heads.dim;
     if dim > WIDEST_HEAD {
-        return Some(format!("its heads are {dim} wide, and the CUDA kernels go to {WIDEST_HEAD}"));
+        return Some(format!(
+            "its heads are {dim} wide, and the CUDA kernels go to {WIDEST_HEAD}"
+        ));
     }
     config.layers.iter().find_map(|layer| match layer.feed {
         FeedConfig::Experts { count, used, .. } if used > MOST_USED || count > MOST_EXPERTS => Some(format!(
@@ -125,7 +128,11 @@ fn staging_words(config: &DecoderConfig, limits: Limits) -> usize {
         states: limits.rows,
     };
     // As many cosines as a step may bring, whichever rope needs them.
-    let turns: Vec<_> = config.ropes.iter().map(|rope| Some(rope.rotary_dim / 2)).collect();
+    let turns: Vec<_> = config
+        .ropes
+        .iter()
+        .map(|rope| Some(rope.rotary_dim / 2))
+        .collect();
     Layout::of(&shape, &turns).entries + limits.rows + 4 * BUCKETS.len() + 2 * ENTRIES
 }
 
@@ -195,7 +202,11 @@ impl CudaDecoder {
             if now > tenths {
                 tenths = now;
                 let mib = there >> 20;
-                tracing::info!(device = network.kernels.device().name(), "weights: {}0 %, {mib} MiB", now);
+                tracing::info!(
+                    device = network.kernels.device().name(),
+                    "weights: {}0 %, {mib} MiB",
+                    now
+                );
             }
         }
         Ok(upload.finish()?)
@@ -321,8 +332,12 @@ impl CudaDecoder {
         let ropes = &self.network.ropes;
         let written = self
             .arena
-            .with_places(self.tenant, |places| packed.write(words, batch, shape, layout, ropes, places))
-            .ok_or_else(|| ModelError::Compute("a page of keys and values is used before it has memory".to_owned()))
+            .with_places(self.tenant, |places| {
+                packed.write(words, batch, shape, layout, ropes, places)
+            })
+            .ok_or_else(|| {
+                ModelError::Compute("a page of keys and values is used before it has memory".to_owned())
+            })
             .map(|()| packed.write_choices(words, batch, shape, layout, choices));
         let (drawn, end) = written?;
         self.staging.send(self.network.kernels.device().as_ref(), end)?;
@@ -346,7 +361,13 @@ impl CudaDecoder {
         }
         for row in (0..heads).filter(|row| !drawn[*row]) {
             let bytes = self.fetch(logits, row * vocabulary * 4, vocabulary * 4)?;
-            values.extend(bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)));
+            values.extend(
+                bytes
+                    .as_chunks::<4>()
+                    .0
+                    .iter()
+                    .map(|word| f32::from_le_bytes(*word)),
+            );
         }
         let half = self.network.kernels.half();
         let mut numbers = Vec::new();
@@ -366,7 +387,12 @@ impl CudaDecoder {
         })
     }
 
-    fn fetch(&mut self, from: super::device::Region, offset: usize, bytes: usize) -> Result<&[u8], ModelError> {
+    fn fetch(
+        &mut self,
+        from: super::device::Region,
+        offset: usize,
+        bytes: usize,
+    ) -> Result<&[u8], ModelError> {
         let from = from.part(offset as u64, bytes as u64);
         let device = self.network.kernels.device().clone();
         let to = &mut self.returned.bytes_mut()[..bytes];

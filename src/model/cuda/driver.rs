@@ -76,7 +76,8 @@ impl Driver {
                     .map_err(|e| format!("{name} does not take the kernels of {family} ({})", text(&e)))
             })
             .collect::<Result<_, _>>()?;
-        let blas = CudaBlas::new(stream.clone()).map_err(|e| format!("cuBLAS does not start on {name} ({e:?})"))?;
+        let blas =
+            CudaBlas::new(stream.clone()).map_err(|e| format!("cuBLAS does not start on {name} ({e:?})"))?;
         let mut driver = Self {
             context,
             stream,
@@ -98,12 +99,16 @@ impl Driver {
         let status = unsafe {
             blas_sys::cublasSetWorkspace_v2(handle, self.workspace.0 as *mut c_void, BLAS_WORKSPACE as usize)
         };
-        status.result().map_err(|e| self.failed("give cuBLAS memory", format!("{e:?}")))?;
+        status
+            .result()
+            .map_err(|e| self.failed("give cuBLAS memory", format!("{e:?}")))?;
         // Partial sums stay f32 where a product is split.
         let exact = blas_sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
         // SAFETY: the handle is live.
         let status = unsafe { blas_sys::cublasSetMathMode(handle, exact) };
-        status.result().map_err(|e| self.failed("set cuBLAS up", format!("{e:?}")))
+        status
+            .result()
+            .map_err(|e| self.failed("set cuBLAS up", format!("{e:?}")))
     }
 
     fn failed(&self, what: &str, reason: String) -> DeviceError {
@@ -151,7 +156,12 @@ impl Driver {
             .iter()
             // SAFETY: the module is loaded as long as the device is.
             .find_map(|module| unsafe { result::module::get_function(module.0, name.clone()) }.ok())
-            .ok_or_else(|| self.failed(&format!("find the kernel {kernel}"), "this build lacks it".to_owned()))
+            .ok_or_else(|| {
+                self.failed(
+                    &format!("find the kernel {kernel}"),
+                    "this build lacks it".to_owned(),
+                )
+            })
     }
 }
 
@@ -370,7 +380,9 @@ fn open_context(ordinal: usize) -> Result<Arc<CudaContext>, String> {
     let found = CudaContext::device_count()
         .map_err(|e| format!("the NVIDIA driver shows no device ({})", text(&e)))?;
     if ordinal >= found as usize {
-        return Err(format!("there is no cuda:{ordinal}: the driver shows {found} devices"));
+        return Err(format!(
+            "there is no cuda:{ordinal}: the driver shows {found} devices"
+        ));
     }
     let opened = |e: DriverError| format!("cuda:{ordinal} cannot be opened ({})", text(&e));
     let context = CudaContext::new(ordinal).map_err(opened)?;

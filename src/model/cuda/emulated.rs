@@ -83,7 +83,10 @@ impl Emulated {
         let state = self.state();
         let before = state.allocated.range(..=at.0).next_back();
         let inside = before.is_some_and(|(from, length)| at.0 + bytes <= from + length);
-        assert!(inside, "{what}: {bytes} bytes at {at:?} are not in one allocation");
+        assert!(
+            inside,
+            "{what}: {bytes} bytes at {at:?} are not in one allocation"
+        );
     }
 
     fn not_while_noting(&self, what: &str) {
@@ -169,7 +172,10 @@ fn multiply(product: &Product) {
         }
     };
     let floats = |at: Address, count: usize| -> Vec<f32> { (0..count).map(|i| number(at, i)).collect() };
-    let (x, weight) = (floats(product.x, rows * inputs), floats(product.weight, outputs * inputs));
+    let (x, weight) = (
+        floats(product.x, rows * inputs),
+        floats(product.weight, outputs * inputs),
+    );
     for row in 0..rows {
         for output in 0..outputs {
             let (x, weight) = (&x[row * inputs..][..inputs], &weight[output * inputs..][..inputs]);
@@ -178,8 +184,12 @@ fn multiply(product: &Product) {
             unsafe {
                 match (product.wide, product.half) {
                     (true, _) => *(product.out.0 as *mut f32).add(place) = sum,
-                    (false, Half::F16) => *(product.out.0 as *mut u16).add(place) = f16::from_f32(sum).to_bits(),
-                    (false, Half::Bf16) => *(product.out.0 as *mut u16).add(place) = bf16::from_f32(sum).to_bits(),
+                    (false, Half::F16) => {
+                        *(product.out.0 as *mut u16).add(place) = f16::from_f32(sum).to_bits()
+                    }
+                    (false, Half::Bf16) => {
+                        *(product.out.0 as *mut u16).add(place) = bf16::from_f32(sum).to_bits()
+                    }
                 }
             }
         }
@@ -222,7 +232,10 @@ impl Device for Emulated {
 
     unsafe fn free(&self, at: Address) {
         let mut state = self.state();
-        let bytes = state.allocated.remove(&at.0).expect("only what was allocated is freed");
+        let bytes = state
+            .allocated
+            .remove(&at.0)
+            .expect("only what was allocated is freed");
         state.in_use -= bytes;
         unsafe { std::alloc::dealloc(at.0 as *mut u8, layout(bytes as usize)) }
     }
@@ -253,7 +266,10 @@ impl Device for Emulated {
         self.not_while_noting("a copy");
         self.check(from, bytes, "a copy");
         self.check(to, bytes, "a copy");
-        assert!(to.0 + bytes <= from.0 || from.0 + bytes <= to.0, "a copy overlaps");
+        assert!(
+            to.0 + bytes <= from.0 || from.0 + bytes <= to.0,
+            "a copy overlaps"
+        );
         unsafe { std::ptr::copy_nonoverlapping(from.0 as *const u8, to.0 as *mut u8, bytes as usize) };
         Ok(())
     }
@@ -271,8 +287,16 @@ impl Device for Emulated {
 
     unsafe fn multiply(&self, product: &Product) -> Result<(), DeviceError> {
         let number = if product.wide { 4 } else { 2 };
-        self.check(product.x, (product.rows * product.inputs * 2) as u64, "a product's x");
-        self.check(product.weight, (product.outputs * product.inputs * 2) as u64, "a product's weights");
+        self.check(
+            product.x,
+            (product.rows * product.inputs * 2) as u64,
+            "a product's x",
+        );
+        self.check(
+            product.weight,
+            (product.outputs * product.inputs * 2) as u64,
+            "a product's weights",
+        );
         let last = (product.rows - 1) * product.out_stride + product.outputs;
         self.check(product.out, (last * number) as u64, "a product's result");
         self.do_or_note(Work::Multiply(*product))

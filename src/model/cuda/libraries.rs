@@ -10,7 +10,11 @@ use candle_core::cuda_backend::cudarc;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
 /// Where toolkits install themselves, besides what the loader searches by itself.
-const FOLDERS: [&str; 3] = ["/usr/local/cuda/lib64", "/usr/local/cuda-13/lib64", "/opt/cuda/lib64"];
+const FOLDERS: [&str; 3] = [
+    "/usr/local/cuda/lib64",
+    "/usr/local/cuda-13/lib64",
+    "/opt/cuda/lib64",
+];
 
 /// # Errors
 /// One sentence that names what is missing and where it comes from.

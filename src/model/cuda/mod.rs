@@ -1,6 +1,7 @@
 //! The decoder on a CUDA device: the kernels of `kernels/` and cuBLAS on one stream, without candle.
 
 mod arena;
+mod attention;
 mod blueprint;
 mod decoder;
 mod device;
@@ -8,9 +9,11 @@ mod device;
 mod driver;
 #[cfg(test)]
 mod emulated;
+mod experts;
 mod kernels;
 #[cfg(feature = "cuda")]
 mod libraries;
+mod names;
 mod network;
 mod open;
 mod pack;

@@ -4,11 +4,11 @@
 //! once and put on the stream again with other inputs.
 
 use super::arena::PageShape;
+use super::attention::{Attention, Pages, Turn};
 use super::blueprint::{Blueprint, ExpertsSpot, FeedSpot, LayerSpot, LinearSpot, MatrixSpot, Spot, gate};
 use super::device::{DeviceError, Half, Region};
-use super::kernels::{
-    Attention, Calls, FEW_ROWS, Kernels, Kind, MOST_SAMPLED, Matrix, Out, Pages, Rows, SAMPLE_WORDS, Turn,
-};
+use super::experts::Calls;
+use super::kernels::{FEW_ROWS, Kernels, Kind, MOST_SAMPLED, Matrix, Out, Rows, SAMPLE_WORDS};
 use super::room::Room;
 use super::ropes::RopeTable;
 use super::staging::{Layout, Shape};
@@ -109,7 +109,12 @@ impl Network {
             at: room.qkv,
             stride: fused,
         };
-        self.product(&layer.projection, self.input(layer.before_attention), tokens, half(qkv))?;
+        self.product(
+            &layer.projection,
+            self.input(layer.before_attention),
+            tokens,
+            half(qkv),
+        )?;
         let whole_norms = config.query_key_norm == QueryKeyNorm::Whole;
         if let (true, Some(query_norm), Some(key_norm)) = (whole_norms, layer.query_norm, layer.key_norm) {
             let keys = Rows {
@@ -210,7 +215,13 @@ impl Network {
                     stride: 2 * inner,
                 };
                 self.product(gate_up, x, tokens, half(wide))?;
-                kernels.gated(gate(self.config.activation), room.gated, room.gate_up, tokens, *inner)?;
+                kernels.gated(
+                    gate(self.config.activation),
+                    room.gated,
+                    room.gate_up,
+                    tokens,
+                    *inner,
+                )?;
                 self.product(down, room.gated, tokens, half(self.hidden(room.normed)))
             }
             FeedSpot::Experts(experts) => self.experts(experts, x, tokens),
@@ -239,9 +250,29 @@ impl Network {
             used,
         };
         kernels.route(calls, room.router, tokens, experts.renormalise)?;
-        kernels.by_experts(room.gate_up, x, self.matrix(&experts.gate_up), calls, tokens, used)?;
-        kernels.gated(gate(self.config.activation), room.gated, room.gate_up, tokens * used, inner)?;
-        kernels.by_experts(room.answers, room.gated, self.matrix(&experts.down), calls, tokens, 1)?;
+        kernels.by_experts(
+            room.gate_up,
+            x,
+            self.matrix(&experts.gate_up),
+            calls,
+            tokens,
+            used,
+        )?;
+        kernels.gated(
+            gate(self.config.activation),
+            room.gated,
+            room.gate_up,
+            tokens * used,
+            inner,
+        )?;
+        kernels.by_experts(
+            room.answers,
+            room.gated,
+            self.matrix(&experts.down),
+            calls,
+            tokens,
+            1,
+        )?;
         kernels.combine(room.normed, room.answers, calls, tokens, self.config.hidden)
     }
 
@@ -278,12 +309,26 @@ impl Network {
         let settings = step.words(step.layout.samples, heads * SAMPLE_WORDS);
         let entries = step.inputs.from(4 * step.layout.entries as u64);
         kernels.adjust(room.logits, settings, entries, entries, heads, vocabulary)?;
-        kernels.sample(room.tokens, room.logprobs, room.logits, settings, heads, vocabulary)
+        kernels.sample(
+            room.tokens,
+            room.logprobs,
+            room.logits,
+            settings,
+            heads,
+            vocabulary,
+        )
     }
 
     fn final_norm(&self, to: Region, rows: Region, count: usize) -> Result<(), DeviceError> {
         let (to, from) = (self.hidden(to), self.hidden(self.room.stream));
-        self.norm(to, from, self.blueprint.final_norm, Some(rows), count, self.config.hidden)
+        self.norm(
+            to,
+            from,
+            self.blueprint.final_norm,
+            Some(rows),
+            count,
+            self.config.hidden,
+        )
     }
 
     fn norm(
@@ -307,7 +352,10 @@ impl Network {
             let bias = linear.bias.map(|bias| self.at(bias).from(2 * part.first as u64));
             let to = |row: usize| Out {
                 rows: Rows {
-                    at: out.rows.at.from((row * out.rows.stride + part.first) as u64 * number),
+                    at: out
+                        .rows
+                        .at
+                        .from((row * out.rows.stride + part.first) as u64 * number),
                     stride: out.rows.stride,
                 },
                 ..out

@@ -49,4 +49,5 @@ pub fn cuda_device(_: usize) -> Result<CudaFacts, String> {
 }
 
 #[cfg(not(feature = "cuda"))]
-const NOT_BUILT: &str = "this build computes on the CPU only; build it with `--features cuda`, as CONTRIBUTING.md tells";
+const NOT_BUILT: &str =
+    "this build computes on the CPU only; build it with `--features cuda`, as CONTRIBUTING.md tells";

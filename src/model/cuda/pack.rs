@@ -38,7 +38,11 @@ impl Packed {
             places: vec![0; batch.input_ids.len()],
             sequences: Vec::with_capacity(batch.sequences()),
             singles: singles.len(),
-            longest: multis.iter().map(|&sequence| length(sequence) as usize).max().unwrap_or(0),
+            longest: multis
+                .iter()
+                .map(|&sequence| length(sequence) as usize)
+                .max()
+                .unwrap_or(0),
             context: context.max().unwrap_or(0),
         };
         for sequence in singles.into_iter().chain(multis) {
@@ -94,7 +98,10 @@ impl Packed {
             pad(words, layout, shape.width, self.singles, shape.singles);
         }
         let mut end = self.singles as u32;
-        for (place, &sequence) in std::iter::once(&0).chain(&self.sequences[self.singles..]).enumerate() {
+        for (place, &sequence) in std::iter::once(&0)
+            .chain(&self.sequences[self.singles..])
+            .enumerate()
+        {
             if place > 0 {
                 end += batch.cu_seqlens[sequence as usize + 1] - batch.cu_seqlens[sequence as usize];
             }
@@ -116,7 +123,8 @@ impl Packed {
     fn write_turns(&self, words: &mut [u32], batch: &Batch, layout: &Layout, ropes: &[RopeTable]) {
         for (rope, turns) in ropes.iter().zip(&layout.turns) {
             let Some((cos, sin)) = *turns else { continue };
-            let of = |all: &[u32]| -> Vec<u32> { self.order.iter().map(|&token| all[token as usize]).collect() };
+            let of =
+                |all: &[u32]| -> Vec<u32> { self.order.iter().map(|&token| all[token as usize]).collect() };
             let rotary = rope.rope().tables(&of(&batch.positions), &of(&batch.extents));
             for (at, numbers) in [(cos, rotary.cosines()), (sin, rotary.sines())] {
                 for (to, number) in words[at..].iter_mut().zip(numbers) {

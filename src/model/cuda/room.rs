@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::attention::Attention;
 use super::blueprint::{Blueprint, FeedSpot};
 use super::device::{Device, DeviceError, Memory, Region};
-use super::kernels::{Attention, FEW_ROWS, Kind};
+use super::kernels::{FEW_ROWS, Kind};
 use crate::model::config::{DecoderConfig, FeedConfig};
 
 /// Partial results of decode attention are kept within this, as long as one row's fit.

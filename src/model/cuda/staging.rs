@@ -136,11 +136,17 @@ impl<'a> Draws<'a> {
     pub fn put(&mut self, row: usize, choice: &Choice<'_>) -> bool {
         let (first, seen) = (self.written, choice.history.len());
         let end = first + seen + choice.biases.len();
-        let Some(room) = self.words.get_mut(self.entries + 2 * first..self.entries + 2 * end) else {
+        let Some(room) = self
+            .words
+            .get_mut(self.entries + 2 * first..self.entries + 2 * end)
+        else {
             return false;
         };
         let history = choice.history.iter().map(|seen| [seen.token.0, seen.answered]);
-        let biases = choice.biases.iter().map(|(token, bias)| [token.0, bias.to_bits()]);
+        let biases = choice
+            .biases
+            .iter()
+            .map(|(token, bias)| [token.0, bias.to_bits()]);
         for (place, pair) in room.chunks_exact_mut(2).zip(history.chain(biases)) {
             place.copy_from_slice(&pair);
         }

@@ -65,11 +65,24 @@ impl Upload {
             }
             Form::Bias => {
                 let bias = values(&weights.tensor(&fill.name, &[fill.rows])?)?;
-                self.numbers(to, kernels.half(), bytemuck::cast_slice(&bias), GgmlDType::F32, weights, fill)
+                self.numbers(
+                    to,
+                    kernels.half(),
+                    bytemuck::cast_slice(&bias),
+                    GgmlDType::F32,
+                    weights,
+                    fill,
+                )
             }
             Form::Matrix(Kind::Half) => {
                 if let Some(random) = weights.random(&fill.name) {
-                    return Ok(kernels.random(to, numbers as u64, random.seed, random.scale, random.offset)?);
+                    return Ok(kernels.random(
+                        to,
+                        numbers as u64,
+                        random.seed,
+                        random.scale,
+                        random.offset,
+                    )?);
                 }
                 let stacked = fill.stacked.map(|count| vec![count, fill.rows, fill.columns]);
                 let shape = stacked.unwrap_or_else(|| vec![fill.rows, fill.columns]);
@@ -152,7 +165,10 @@ impl Upload {
                 .map(|(to, from)| convert(to, from, half, kind))
                 .all(|fits| fits);
             if !fits {
-                let reason = format!("{} has numbers too large for f16; set dtype = \"bf16\"", fill.name);
+                let reason = format!(
+                    "{} has numbers too large for f16; set dtype = \"bf16\"",
+                    fill.name
+                );
                 return Err(weights.wrong(reason));
             }
             self.send(to.part((place * room * 2) as u64, 2 * count as u64), 2 * count)?;
@@ -164,7 +180,10 @@ impl Upload {
     fn send(&mut self, to: Region, bytes: usize) -> Result<(), DeviceError> {
         self.device.synchronise()?;
         // SAFETY: the region is as long, and the buffer is written again only after the next `synchronise`.
-        unsafe { self.device.upload(to.at, &self.buffers[self.turn].bytes()[..bytes])? };
+        unsafe {
+            self.device
+                .upload(to.at, &self.buffers[self.turn].bytes()[..bytes])?
+        };
         self.turn = 1 - self.turn;
         Ok(())
     }

@@ -11,8 +11,8 @@ use rayon::prelude::*;
 
 use super::ModelError;
 use super::files::Files;
-use super::linear::values;
 use super::gguf::{GgufFile, Stored as Blocks};
+use super::linear::values;
 use super::random::{RandomShape, RandomTensor};
 use safetensors::Safetensors;
 

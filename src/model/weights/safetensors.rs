@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
 use candle_core::quantized::GgmlDType;
+use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 

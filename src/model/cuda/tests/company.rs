@@ -29,7 +29,10 @@ fn alone(decoder: &mut CudaDecoder, fixture: &Fixture, chunk: usize, steps: usiz
 #[test]
 fn a_row_in_company_is_the_row_alone_to_the_bit() {
     // Two of a family: what sets them apart is the number of heads and the kind of rope.
-    for fixture in fixtures().into_iter().filter(|fixture| fixture.name.ends_with(['1', '3'])) {
+    for fixture in fixtures()
+        .into_iter()
+        .filter(|fixture| fixture.name.ends_with(['1', '3']))
+    {
         let steps = fixture.greedy.len().min(6);
         let want = alone(&mut fixture.decoder(Half::F16), &fixture, 11, steps);
         let mut decoder = fixture.decoder(Half::F16);
@@ -64,7 +67,14 @@ fn a_row_in_company_is_the_row_alone_to_the_bit() {
 
 #[test]
 fn a_replayed_graph_is_the_step_computed_anew() {
-    for name in ["llama-1", "qwen3-1", "gemma2-1", "qwen3moe-1", "llama-3", "phi3-4"] {
+    for name in [
+        "llama-1",
+        "qwen3-1",
+        "gemma2-1",
+        "qwen3moe-1",
+        "llama-3",
+        "phi3-4",
+    ] {
         let fixture = fixture(name);
         let steps = fixture.greedy.len();
         let mut decoder = fixture.decoder(Half::Bf16);

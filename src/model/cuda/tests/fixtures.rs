@@ -64,12 +64,17 @@ pub fn fixtures() -> Vec<Fixture> {
         fixture.name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         fixture
     });
-    all.filter(|fixture| DecoderConfig::parse("", &fixture.config).is_ok_and(|config| refusal(&config).is_none()))
-        .collect()
+    all.filter(|fixture| {
+        DecoderConfig::parse("", &fixture.config).is_ok_and(|config| refusal(&config).is_none())
+    })
+    .collect()
 }
 
 pub fn fixture(name: &str) -> Fixture {
-    fixtures().into_iter().find(|fixture| fixture.name == name).unwrap()
+    fixtures()
+        .into_iter()
+        .find(|fixture| fixture.name == name)
+        .unwrap()
 }
 
 impl Fixture {
@@ -78,7 +83,11 @@ impl Fixture {
     }
 
     pub fn tensor(&self, name: &str) -> Vec<f32> {
-        self.tensors.iter().find(|rule| rule.name == name).unwrap().values()
+        self.tensors
+            .iter()
+            .find(|rule| rule.name == name)
+            .unwrap()
+            .values()
     }
 
     /// Its safetensors, and the folder they lie in.
@@ -136,10 +145,6 @@ impl Row {
             prompt: prompt.len(),
             pages: pages.to_vec(),
         }
-    }
-
-    pub fn is_complete(&self) -> bool {
-        self.computed == self.tokens.len()
     }
 
     /// Puts up to `most` of its tokens in a batch; true when its logits are wanted.

@@ -46,13 +46,22 @@ fn too_little_memory_is_an_error_that_leaves_the_device_as_it_was() {
     for bytes in (1..60).map(|n| n * 100_000) {
         let emulated = Arc::new(Emulated::with_bytes(bytes));
         let device: Arc<dyn Device> = emulated.clone();
-        let Ok(arena) = Arena::new(&device, 500_000) else { continue };
+        let Ok(arena) = Arena::new(&device, 500_000) else {
+            continue;
+        };
         let limits = Limits {
             tokens: 160,
             rows: 8,
             context: 128,
         };
-        let loaded = CudaDecoder::load(&device, &Arc::new(arena), fixture.config(), &weights, Half::F16, limits);
+        let loaded = CudaDecoder::load(
+            &device,
+            &Arc::new(arena),
+            fixture.config(),
+            &weights,
+            Half::F16,
+            limits,
+        );
         if let Err(error) = loaded {
             refused += 1;
             let text = error.to_string();
@@ -116,7 +125,10 @@ fn random_weights_are_the_same_on_every_device() {
     let cpu = Hardware::open(Compute::Cpu, &[], 0, 64, 4).unwrap();
     let mut here = cpu.load(&tiny(Precision::Auto)).unwrap();
     assert_eq!(there.parameters, here.parameters);
-    assert_eq!((there.precision.as_str(), here.precision.as_str()), ("f16", "f32"));
+    assert_eq!(
+        (there.precision.as_str(), here.precision.as_str()),
+        ("f16", "f32")
+    );
     let prompt = here.tokenizer.encode("What is 17 + 25?", true).unwrap();
     let mut batch = Batch::default();
     batch.push(&prompt, 0, prompt.len(), &[0], true);
@@ -148,5 +160,8 @@ fn what_a_cuda_device_does_not_compute_is_refused_before_anything_loads() {
     };
     assert!(open(alone, 1 << 20).contains("StableLmForCausalLM is computed on the CPU only"));
     let error = open(tiny(Precision::Auto), 1 << 40);
-    assert!(error.contains("MiB free") && error.contains("lower kv_cache"), "{error}");
+    assert!(
+        error.contains("MiB free") && error.contains("lower kv_cache"),
+        "{error}"
+    );
 }
