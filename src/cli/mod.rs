@@ -3,6 +3,7 @@
 
 mod args;
 mod check;
+mod gpu_check;
 mod house;
 mod load;
 mod profile;
@@ -19,7 +20,7 @@ use crate::config::{ConfigError, Model, Zoo};
 use crate::hub::{self, HubError, Located};
 
 pub use args::{
-    CheckArgs, Features, FeedbackBy, LoadArgs, ProfileArgs, PullArgs, ReplayArgs, RunArgs, ServeArgs,
+    CheckArgs, Features, FeedbackBy, GpuCheckArgs, LoadArgs, ProfileArgs, PullArgs, ReplayArgs, RunArgs, ServeArgs,
 };
 pub use check::{DeviceNeed, Place, Plan, meter_settings};
 pub use table::{Align, emit, table};
@@ -61,6 +62,9 @@ pub enum Command {
     Profile(ProfileArgs),
     /// Replay recorded requests through the router and compare policies
     Replay(ReplayArgs),
+    /// Check and measure everything that runs on a GPU
+    #[command(hide = true)]
+    GpuCheck(GpuCheckArgs),
 }
 
 /// Why a verb ended badly.
@@ -105,6 +109,7 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Load(args) => load::load(args).await,
         Command::Profile(args) => profile::profile(args).await,
         Command::Replay(args) => replay::replay(&args),
+        Command::GpuCheck(args) => gpu_check::gpu_check(args).await,
     }
 }
 

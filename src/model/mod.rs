@@ -38,7 +38,8 @@ mod weights;
 
 pub use batch::{Batch, Logits};
 pub use choice::{Choice, Seen};
-pub use cuda::{CudaFacts, MemoryPlan, RESERVE as CUDA_RESERVE, cuda_device};
+pub use cuda::measure::{Bench as GpuBench, KernelCheck, Roofline, Run, Subject, check_kernels};
+pub use cuda::{CudaFacts, Half as HalfKind, MemoryPlan, RESERVE as CUDA_RESERVE, cuda_device};
 pub use decoder::Decoder;
 pub use detokenizer::Detokenizer;
 pub use encoder::{Encoder, EncoderInspection, inspect_encoder};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::arena::{Arena, PageShape, Tenant};
 use super::attention::SPLIT_TOKENS;
@@ -47,6 +48,9 @@ pub struct CudaDecoder {
     turns: Vec<Option<usize>>,
     limits: Limits,
     graphs: HashMap<Shape, Captured>,
+    /// Time in steps but for waiting, over all of them, and time of waiting in the present one.
+    host_time: Duration,
+    waited: Duration,
     /// Whether steps that come again are captured.
     pub(super) captures: bool,
     /// What comes back: tokens, then logits or hidden states.
@@ -170,6 +174,8 @@ impl CudaDecoder {
             limits,
             graphs: HashMap::new(),
             captures: true,
+            host_time: Duration::ZERO,
+            waited: Duration::ZERO,
             returned: Pinned::new(device, returned)?,
             fault: None,
             network: Network {
@@ -227,11 +233,28 @@ impl CudaDecoder {
         self.graphs.values().filter(captured).count()
     }
 
-    fn device(&self) -> &dyn Device {
-        self.network.kernels.device().as_ref()
+    /// Waits until the device has done all its work.
+    fn wait(&mut self) -> Result<(), DeviceError> {
+        let start = Instant::now();
+        let done = self.network.kernels.device().synchronise();
+        self.waited += start.elapsed();
+        done
+    }
+
+    /// The host's own time in all steps so far: all but waiting for the device.
+    pub fn host_time(&self) -> Duration {
+        self.host_time
     }
 
     fn compute(&mut self, batch: &Batch, choices: &[Option<Choice<'_>>]) -> Result<Logits, ModelError> {
+        let start = Instant::now();
+        self.waited = Duration::ZERO;
+        let logits = self.step(batch, choices);
+        self.host_time += start.elapsed().saturating_sub(self.waited);
+        logits
+    }
+
+    fn step(&mut self, batch: &Batch, choices: &[Option<Choice<'_>>]) -> Result<Logits, ModelError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone().into());
         }
@@ -377,7 +400,7 @@ impl CudaDecoder {
         }
         if heads == 0 && batch.hidden_rows.is_empty() {
             // The inputs' memory may be written again only after the device has read them.
-            self.device().synchronise()?;
+            self.wait()?;
         }
         let logits = Logits::drawn(values, vocabulary, ids);
         Ok(if numbers.is_empty() {
@@ -398,7 +421,7 @@ impl CudaDecoder {
         let to = &mut self.returned.bytes_mut()[..bytes];
         // SAFETY: the region is as long, and the buffer is not touched until the device has finished.
         unsafe { device.download(to, from.at)? };
-        device.synchronise()?;
+        self.wait()?;
         Ok(&self.returned.bytes()[..bytes])
     }
 }

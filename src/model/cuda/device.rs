@@ -5,6 +5,7 @@
 //! driver ([`super::driver`], feature `cuda`) and, in tests, the kernels' own sources run on the CPU.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -22,10 +23,10 @@ pub enum Arg {
 }
 
 /// What a launch is besides its arguments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
     /// The kernel's `extern "C"` name.
-    pub kernel: &'static str,
+    pub kernel: Cow<'static, str>,
     pub grid: [u32; 3],
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory.

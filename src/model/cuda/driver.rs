@@ -29,7 +29,7 @@ pub struct Driver {
     blas: CudaBlas,
     workspace: Address,
     modules: Vec<Module>,
-    functions: Mutex<HashMap<&'static str, Function>>,
+    functions: Mutex<HashMap<String, Function>>,
     name: String,
 }
 
@@ -127,13 +127,13 @@ impl Driver {
         self.done("be used on this thread", self.context.bind_to_thread())
     }
 
-    fn function(&self, kernel: &'static str, shared: u32) -> Result<sys::CUfunction, DeviceError> {
+    fn function(&self, kernel: &str, shared: u32) -> Result<sys::CUfunction, DeviceError> {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         let function = match functions.get_mut(kernel) {
             Some(function) => function,
             None => {
                 let handle = self.find(kernel)?;
-                functions.entry(kernel).or_insert(Function {
+                functions.entry(kernel.to_owned()).or_insert(Function {
                     handle,
                     shared: PLAIN_SHARED,
                 })
@@ -150,7 +150,7 @@ impl Driver {
         Ok(function.handle)
     }
 
-    fn find(&self, kernel: &'static str) -> Result<sys::CUfunction, DeviceError> {
+    fn find(&self, kernel: &str) -> Result<sys::CUfunction, DeviceError> {
         let name = CString::new(kernel).map_err(|e| self.failed("find a kernel", e.to_string()))?;
         self.modules
             .iter()
@@ -241,7 +241,7 @@ impl Device for Driver {
 
     unsafe fn launch(&self, launch: &Launch, args: &[Arg]) -> Result<(), DeviceError> {
         self.bind()?;
-        let function = self.function(launch.kernel, launch.shared)?;
+        let function = self.function(&launch.kernel, launch.shared)?;
         let mut pointers: Vec<*mut c_void> = args
             .iter()
             .map(|arg| match arg {

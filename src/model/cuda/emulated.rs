@@ -113,7 +113,7 @@ impl Emulated {
     }
 
     fn run(&self, launch: &Launch, args: &[Arg]) -> Result<(), DeviceError> {
-        let signature = kernels_host::signature(launch.kernel);
+        let signature = kernels_host::signature(&launch.kernel);
         let signature = signature.unwrap_or_else(|| panic!("there is no kernel {}", launch.kernel));
         let given: String = args.iter().map(letter).collect();
         assert_eq!(given, signature, "the arguments of {}", launch.kernel);
@@ -121,7 +121,7 @@ impl Emulated {
             if let Arg::Pointer(at) = arg
                 && at.0 != 0
             {
-                self.check(*at, 0, launch.kernel);
+                self.check(*at, 0, &launch.kernel);
             }
         }
         let mut pointers: Vec<*mut c_void> = args
@@ -135,7 +135,7 @@ impl Emulated {
         // SAFETY: the arguments are of the kinds that the signature names, and point into what was allocated here.
         unsafe {
             kernels_host::launch(
-                launch.kernel,
+                &launch.kernel,
                 launch.grid,
                 launch.block,
                 launch.shared,
@@ -282,7 +282,7 @@ impl Device for Emulated {
     }
 
     unsafe fn launch(&self, launch: &Launch, args: &[Arg]) -> Result<(), DeviceError> {
-        self.do_or_note(Work::Launch(*launch, args.to_vec()))
+        self.do_or_note(Work::Launch(launch.clone(), args.to_vec()))
     }
 
     unsafe fn multiply(&self, product: &Product) -> Result<(), DeviceError> {

@@ -136,7 +136,7 @@ impl Kernels {
             return Ok(());
         }
         let launch = Launch {
-            kernel,
+            kernel: kernel.into(),
             grid: grid.map(|n| n as u32),
             block: [block as u32, 1, 1],
             shared: shared as u32,

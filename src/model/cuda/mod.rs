@@ -13,6 +13,7 @@ mod experts;
 mod kernels;
 #[cfg(feature = "cuda")]
 mod libraries;
+pub mod measure;
 mod names;
 mod network;
 mod open;
