@@ -46,6 +46,12 @@ impl History {
         }
     }
 
+    /// Every token with how often the answer holds it.
+    #[cfg(any(test, feature = "cuda"))]
+    pub fn entries(&self) -> impl Iterator<Item = (TokenId, u32)> {
+        self.seen.iter().map(|seen| (seen.token, seen.answered))
+    }
+
     fn entry(&mut self, token: TokenId) -> &mut Seen {
         let place = *self.places.entry(token).or_insert(self.seen.len());
         if place == self.seen.len() {

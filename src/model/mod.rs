@@ -16,6 +16,9 @@ mod feed;
 mod files;
 mod gguf;
 mod inspect;
+#[doc(hidden)]
+#[cfg(any(test, feature = "cuda"))]
+pub mod kernel_cases;
 mod kv;
 mod linear;
 mod load;
