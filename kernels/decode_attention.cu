@@ -36,7 +36,7 @@ __device__ __forceinline__ void decode_attention(float *partial, float *stats, c
                                                  uint32_t q_heads, uint32_t kv_heads, uint32_t dim,
                                                  uint32_t max_splits, uint32_t window, float softcap, float scale) {
     // Sums over 32 values of a head at a time, outputs in groups of 64 of them.
-    constexpr int STEPS = DIM / 32, GROUPS = (DIM + 63) / 64;
+    constexpr uint32_t STEPS = DIM / 32, GROUPS = (DIM + 63) / 64;
     // 64 bytes more a row put the rows that a quarter warp reads on different banks.
     constexpr uint32_t Q_STRIDE = DIM + 32;
     SHARED_ARRAY(uint4, queries, HEAD_ROWS *Q_STRIDE / 8);
@@ -69,7 +69,7 @@ __device__ __forceinline__ void decode_attention(float *partial, float *stats, c
         const uint32_t token = (visible.first_split + split) * SPLIT_TOKENS + warp * PAGE_TOKENS;
         float out[GROUPS * 8][4];
 #pragma unroll
-        for (int i = 0; i < GROUPS * 8; i++) out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0.0f;
+        for (uint32_t i = 0; i < GROUPS * 8; i++) out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0.0f;
         float peak[2] = {-INFINITY, -INFINITY}, mass[2] = {0.0f, 0.0f};
 
         // The same for a whole warp.
@@ -79,31 +79,31 @@ __device__ __forceinline__ void decode_attention(float *partial, float *stats, c
             const T *page_keys = keys + base, *page_values = values + base;
             float scores[4][4];
 #pragma unroll
-            for (int t = 0; t < 4; t++) scores[t][0] = scores[t][1] = scores[t][2] = scores[t][3] = 0.0f;
+            for (uint32_t t = 0; t < 4; t++) scores[t][0] = scores[t][1] = scores[t][2] = scores[t][3] = 0.0f;
             uint4 mine[4][STEPS];
 #pragma unroll
-            for (int t = 0; t < 4; t++) {
+            for (uint32_t t = 0; t < 4; t++) {
                 const uint32_t place = t * 8 + g, at = token + place;
                 const bool seen = at >= visible.start && at < visible.end;
 #pragma unroll
-                for (int s = 0; s < STEPS; s++)
+                for (uint32_t s = 0; s < STEPS; s++)
                     mine[t][s] = seen && s * 32 + j * 8 < dim ? raw8(page_keys + place * dim, s * 32 + j * 8, dim, wide)
                                                               : make_uint4(0, 0, 0, 0);
             }
 #pragma unroll
-            for (int s = 0; s < STEPS; s++) {
+            for (uint32_t s = 0; s < STEPS; s++) {
                 const uint4 low = queries[(g * Q_STRIDE + s * 32 + j * 8) / 8];
                 const uint4 high = queries[((g + 8) * Q_STRIDE + s * 32 + j * 8) / 8];
 #pragma unroll
-                for (int t = 0; t < 4; t++) {
+                for (uint32_t t = 0; t < 4; t++) {
                     multiply_add<T>(scores[t], low.x, high.x, low.y, high.y, mine[t][s].x, mine[t][s].y);
                     multiply_add<T>(scores[t], low.z, high.z, low.w, high.w, mine[t][s].z, mine[t][s].w);
                 }
             }
 #pragma unroll
-            for (int t = 0; t < 4; t++)
+            for (uint32_t t = 0; t < 4; t++)
 #pragma unroll
-                for (int i = 0; i < 4; i++) {
+                for (uint32_t i = 0; i < 4; i++) {
                     const uint32_t at = token + t * 8 + j * 2 + i % 2;
                     float score = scores[t][i];
                     score = softcap > 0.0f ? softcap * LOG2_E * tanh_fast(score * scale / softcap) : score * factor;
@@ -111,35 +111,35 @@ __device__ __forceinline__ void decode_attention(float *partial, float *stats, c
                     peak[i / 2] = fmaxf(peak[i / 2], scores[t][i]);
                 }
 #pragma unroll
-            for (int r = 0; r < 2; r++) {
+            for (uint32_t r = 0; r < 2; r++) {
                 peak[r] = fmaxf(peak[r], __shfl_xor_sync(ALL_LANES, peak[r], 1));
                 peak[r] = fmaxf(peak[r], __shfl_xor_sync(ALL_LANES, peak[r], 2));
             }
 #pragma unroll
-            for (int t = 0; t < 4; t++)
+            for (uint32_t t = 0; t < 4; t++)
 #pragma unroll
-                for (int i = 0; i < 4; i++) {
+                for (uint32_t i = 0; i < 4; i++) {
                     scores[t][i] = exp2_fast(scores[t][i] - peak[i / 2]);
                     mass[i / 2] += scores[t][i];
                 }
 #pragma unroll
-            for (int r = 0; r < 2; r++) {
+            for (uint32_t r = 0; r < 2; r++) {
                 mass[r] += __shfl_xor_sync(ALL_LANES, mass[r], 1);
                 mass[r] += __shfl_xor_sync(ALL_LANES, mass[r], 2);
             }
 #pragma unroll
-            for (int c = 0; c < 2; c++) {
+            for (uint32_t c = 0; c < 2; c++) {
                 const uint32_t a0 = pack<T>(scores[2 * c][0], scores[2 * c][1]);
                 const uint32_t a1 = pack<T>(scores[2 * c][2], scores[2 * c][3]);
                 const uint32_t a2 = pack<T>(scores[2 * c + 1][0], scores[2 * c + 1][1]);
                 const uint32_t a3 = pack<T>(scores[2 * c + 1][2], scores[2 * c + 1][3]);
 #pragma unroll
-                for (int v = 0; v < GROUPS; v++) {
+                for (uint32_t v = 0; v < GROUPS; v++) {
                     // Uniform: a group past the head's end is left out.
                     if (v * 64 >= dim) continue;
                     uint32_t words[4][4];
 #pragma unroll
-                    for (int i = 0; i < 4; i++) {
+                    for (uint32_t i = 0; i < 4; i++) {
                         const uint32_t place = c * 16 + i / 2 * 8 + j * 2 + i % 2, at = token + place;
                         const bool seen = at >= visible.start && at < visible.end && v * 64 + g * 8 < dim;
                         const uint4 eight = seen ? raw8(page_values + place * dim, v * 64 + g * 8, dim, wide)
@@ -147,7 +147,7 @@ __device__ __forceinline__ void decode_attention(float *partial, float *stats, c
                         words[i][0] = eight.x, words[i][1] = eight.y, words[i][2] = eight.z, words[i][3] = eight.w;
                     }
 #pragma unroll
-                    for (int i = 0; i < 8; i++) {
+                    for (uint32_t i = 0; i < 8; i++) {
                         const uint32_t halves = i % 2 ? 0x7632 : 0x5410;
                         const uint32_t b0 = __byte_perm(words[0][i / 2], words[1][i / 2], halves);
                         const uint32_t b1 = __byte_perm(words[2][i / 2], words[3][i / 2], halves);
@@ -167,7 +167,7 @@ __device__ __forceinline__ void decode_attention(float *partial, float *stats, c
         __syncthreads();
         float factors[2];
 #pragma unroll
-        for (int r = 0; r < 2; r++) {
+        for (uint32_t r = 0; r < 2; r++) {
             float highest = -INFINITY;
 #pragma unroll
             for (uint32_t w = 0; w < WARPS; w++) highest = fmaxf(highest, peaks[w * HEAD_ROWS + g + r * 8]);
@@ -175,7 +175,7 @@ __device__ __forceinline__ void decode_attention(float *partial, float *stats, c
             factors[r] = exp2_fast(peak[r] - highest);
         }
 #pragma unroll
-        for (int i = 0; i < GROUPS * 8; i++) {
+        for (uint32_t i = 0; i < GROUPS * 8; i++) {
             out[i][0] *= factors[0], out[i][1] *= factors[0];
             out[i][2] *= factors[1], out[i][3] *= factors[1];
         }
@@ -183,35 +183,35 @@ __device__ __forceinline__ void decode_attention(float *partial, float *stats, c
         float *place = joint + (warp % 2) * (HEAD_ROWS * GROUPS * 64) + lane;
         if (warp >= 2) {
 #pragma unroll
-            for (int i = 0; i < GROUPS * 8; i++)
+            for (uint32_t i = 0; i < GROUPS * 8; i++)
 #pragma unroll
-                for (int e = 0; e < 4; e++) place[(i * 4 + e) * 32] = out[i][e];
+                for (uint32_t e = 0; e < 4; e++) place[(i * 4 + e) * 32] = out[i][e];
         }
         __syncthreads();
         if (warp < 2) {
 #pragma unroll
-            for (int i = 0; i < GROUPS * 8; i++)
+            for (uint32_t i = 0; i < GROUPS * 8; i++)
 #pragma unroll
-                for (int e = 0; e < 4; e++) out[i][e] += place[(i * 4 + e) * 32];
+                for (uint32_t e = 0; e < 4; e++) out[i][e] += place[(i * 4 + e) * 32];
             if (warp == 1) {
 #pragma unroll
-                for (int i = 0; i < GROUPS * 8; i++)
+                for (uint32_t i = 0; i < GROUPS * 8; i++)
 #pragma unroll
-                    for (int e = 0; e < 4; e++) place[(i * 4 + e) * 32] = out[i][e];
+                    for (uint32_t e = 0; e < 4; e++) place[(i * 4 + e) * 32] = out[i][e];
             }
         }
         __syncthreads();
         if (warp == 0) {
             place += HEAD_ROWS * GROUPS * 64;
 #pragma unroll
-            for (int r = 0; r < 2; r++) {
+            for (uint32_t r = 0; r < 2; r++) {
                 if (g + r * 8 >= heads) continue;
                 const uint64_t index = (row * q_heads + head + g + r * 8) * max_splits + split;
                 float *to = partial + index * dim;
 #pragma unroll
-                for (int i = 0; i < GROUPS * 8; i++)
+                for (uint32_t i = 0; i < GROUPS * 8; i++)
 #pragma unroll
-                    for (int e = 0; e < 2; e++) {
+                    for (uint32_t e = 0; e < 2; e++) {
                         const uint32_t at = i / 8 * 64 + (2 * j + e) * 8 + i % 8;
                         if (at < dim) to[at] = out[i][r * 2 + e] + place[(i * 4 + r * 2 + e) * 32];
                     }

@@ -44,7 +44,7 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
                                                   uint32_t q_heads, uint32_t kv_heads, uint32_t dim, uint32_t window,
                                                   float softcap, float scale) {
     constexpr uint32_t ROWS = WARPS * 16 * MT;
-    constexpr int STEPS = DIM / 16, COLUMNS = DIM / 8, KEY_COLUMNS = KEY_TOKENS / 8;
+    constexpr uint32_t STEPS = DIM / 16, COLUMNS = DIM / 8, KEY_COLUMNS = KEY_TOKENS / 8;
     DYNAMIC_SHARED(memory);
     uint4 *queries = reinterpret_cast<uint4 *>(memory);
     uint4 *tiles = queries + ROWS * (DIM / 8);
@@ -100,7 +100,7 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
             mass[m][r] = 0.0f;
         }
 #pragma unroll
-        for (int c = 0; c < COLUMNS; c++) sums[m][c][0] = sums[m][c][1] = sums[m][c][2] = sums[m][c][3] = 0.0f;
+        for (uint32_t c = 0; c < COLUMNS; c++) sums[m][c][0] = sums[m][c][1] = sums[m][c][2] = sums[m][c][3] = 0.0f;
     }
 
     const float factor = scale * LOG2_E;
@@ -118,17 +118,17 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
 #pragma unroll
         for (int m = 0; m < MT; m++)
 #pragma unroll
-            for (int c = 0; c < KEY_COLUMNS; c++)
+            for (uint32_t c = 0; c < KEY_COLUMNS; c++)
                 scores[m][c][0] = scores[m][c][1] = scores[m][c][2] = scores[m][c][3] = 0.0f;
 #pragma unroll
-        for (int s = 0; s < STEPS; s++) {
+        for (uint32_t s = 0; s < STEPS; s++) {
             if (s * 16 >= dim) break;
             uint32_t a[MT][4];
 #pragma unroll
             for (int m = 0; m < MT; m++)
                 load_matrices(a[m], queries + piece_at<DIM>((warp * MT + m) * 16 + lane % 16, s * 2 + lane / 16));
 #pragma unroll
-            for (int c = 0; c < KEY_COLUMNS; c += 2) {
+            for (uint32_t c = 0; c < KEY_COLUMNS; c += 2) {
                 uint32_t b[4];
                 load_matrices(b, key_tile + piece_at<DIM>(c * 8 + lane / 16 * 8 + lane % 8, s * 2 + lane / 8 % 2));
 #pragma unroll
@@ -145,7 +145,7 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
         for (int m = 0; m < MT; m++) {
             float rise[2] = {peak[m][0], peak[m][1]};
 #pragma unroll
-            for (int c = 0; c < KEY_COLUMNS; c++)
+            for (uint32_t c = 0; c < KEY_COLUMNS; c++)
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
                     float score = scores[m][c][i];
@@ -168,13 +168,13 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
                 rise[r] = base;
                 mass[m][r] *= shrink;
 #pragma unroll
-                for (int c = 0; c < COLUMNS; c++) {
+                for (uint32_t c = 0; c < COLUMNS; c++) {
                     sums[m][c][r * 2] *= shrink;
                     sums[m][c][r * 2 + 1] *= shrink;
                 }
             }
 #pragma unroll
-            for (int c = 0; c < KEY_COLUMNS; c++)
+            for (uint32_t c = 0; c < KEY_COLUMNS; c++)
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
                     scores[m][c][i] = exp2_fast(scores[m][c][i] - rise[i / 2]);
@@ -182,7 +182,7 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
                 }
         }
 #pragma unroll
-        for (int s = 0; s < KEY_COLUMNS / 2; s++) {
+        for (uint32_t s = 0; s < KEY_COLUMNS / 2; s++) {
             uint32_t a[MT][4];
 #pragma unroll
             for (int m = 0; m < MT; m++) {
@@ -192,7 +192,7 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
                 a[m][3] = pack<T>(scores[m][2 * s + 1][2], scores[m][2 * s + 1][3]);
             }
 #pragma unroll
-            for (int c = 0; c < COLUMNS; c += 2) {
+            for (uint32_t c = 0; c < COLUMNS; c += 2) {
                 if (c * 8 >= dim) break;
                 uint32_t b[4];
                 load_matrices_transposed(b, value_tile + piece_at<DIM>(s * 16 + lane % 16, c + lane / 16));
@@ -221,7 +221,7 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
             T *to = out + (token * q_heads + kv_head * group + row % group) * dim;
             // The head begins on four bytes: dim is even.
 #pragma unroll
-            for (int c = 0; c < COLUMNS; c++) {
+            for (uint32_t c = 0; c < COLUMNS; c++) {
                 const uint32_t at = c * 8 + j * 2;
                 if (at < dim)
                     *reinterpret_cast<uint32_t *>(to + at) =

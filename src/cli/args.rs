@@ -266,6 +266,7 @@ pub struct ReplayArgs {
 }
 
 /// `messplus gpu-check`
+#[cfg(any(test, feature = "cuda"))]
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Models have random weights in published shapes, so nothing is fetched; their answers mean nothing. scripts/gpu-check finds the

@@ -3,6 +3,7 @@
 
 mod args;
 mod check;
+#[cfg(any(test, feature = "cuda"))]
 mod gpu_check;
 mod house;
 mod load;
@@ -20,8 +21,10 @@ use crate::config::{ConfigError, Model, Zoo};
 use crate::hub::{self, HubError, Located};
 
 pub use args::{
-    CheckArgs, Features, FeedbackBy, GpuCheckArgs, LoadArgs, ProfileArgs, PullArgs, ReplayArgs, RunArgs, ServeArgs,
+    CheckArgs, Features, FeedbackBy, LoadArgs, ProfileArgs, PullArgs, ReplayArgs, RunArgs, ServeArgs,
 };
+#[cfg(any(test, feature = "cuda"))]
+pub use args::GpuCheckArgs;
 pub use check::{DeviceNeed, Place, Plan, meter_settings};
 pub use table::{Align, emit, table};
 
@@ -63,6 +66,7 @@ pub enum Command {
     /// Replay recorded requests through the router and compare policies
     Replay(ReplayArgs),
     /// Check and measure everything that runs on a GPU
+    #[cfg(any(test, feature = "cuda"))]
     #[command(hide = true)]
     GpuCheck(GpuCheckArgs),
 }
@@ -109,6 +113,7 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Load(args) => load::load(args).await,
         Command::Profile(args) => profile::profile(args).await,
         Command::Replay(args) => replay::replay(&args),
+        #[cfg(any(test, feature = "cuda"))]
         Command::GpuCheck(args) => gpu_check::gpu_check(args).await,
     }
 }

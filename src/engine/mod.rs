@@ -17,6 +17,9 @@ mod plan;
 mod prefix;
 mod request;
 mod sampler;
+#[doc(hidden)]
+#[cfg(any(test, feature = "cuda"))]
+pub mod sampling_cases;
 mod sequence;
 mod start;
 mod stop;

@@ -19,6 +19,9 @@ mod files;
 mod gguf;
 mod hardware;
 mod inspect;
+#[doc(hidden)]
+#[cfg(any(test, feature = "cuda"))]
+pub mod kernel_cases;
 mod kv;
 mod linear;
 mod load;
@@ -38,8 +41,11 @@ mod weights;
 
 pub use batch::{Batch, Logits};
 pub use choice::{Choice, Seen};
+#[cfg(any(test, feature = "cuda"))]
 pub use cuda::measure::{Bench as GpuBench, KernelCheck, Roofline, Run, Subject, check_kernels};
-pub use cuda::{CudaFacts, Half as HalfKind, MemoryPlan, RESERVE as CUDA_RESERVE, cuda_device};
+#[cfg(any(test, feature = "cuda"))]
+pub use cuda::Half as HalfKind;
+pub use cuda::{CudaFacts, MemoryPlan, RESERVE as CUDA_RESERVE, cuda_device};
 pub use decoder::Decoder;
 pub use detokenizer::Detokenizer;
 pub use encoder::{Encoder, EncoderInspection, inspect_encoder};

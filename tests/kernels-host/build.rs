@@ -10,7 +10,11 @@ fn main() {
         .filter(|path| path.extension().is_some_and(|e| e == "cu"))
         .collect();
     sources.sort();
-    for place in [kernels.as_path(), Path::new("include"), Path::new("src/machine.cpp")] {
+    for place in [
+        kernels.as_path(),
+        Path::new("include"),
+        Path::new("src/machine.cpp"),
+    ] {
         println!("cargo:rerun-if-changed={}", place.display());
     }
     let mut build = cc::Build::new();
@@ -27,6 +31,7 @@ fn main() {
         .flag("-fno-stack-protector")
         .flag("-Wno-unknown-pragmas")
         .flag("-Wno-unused-parameter")
+        .flag("-Wno-unused-variable")
         .opt_level(2)
         .debug(false)
         .cargo_metadata(false)
@@ -34,8 +39,10 @@ fn main() {
     for source in &sources {
         // The compiler knows C++ by its ending.
         let name = source.file_stem().expect("a file has a name").to_string_lossy();
-        let wrapper = Path::new(&std::env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join(format!("{name}.cpp"));
-        std::fs::write(&wrapper, format!("#include \"{}\"\n", source.display())).expect("OUT_DIR can be written");
+        let wrapper =
+            Path::new(&std::env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join(format!("{name}.cpp"));
+        std::fs::write(&wrapper, format!("#include \"{}\"\n", source.display()))
+            .expect("OUT_DIR can be written");
         build.file(wrapper);
     }
     build.compile("kernels_on_the_host");

@@ -2,12 +2,14 @@
 
 use super::row::{Row, Verdict};
 use super::scale::Scale;
-use crate::model::{GpuBench, HalfKind, ModelError, Roofline, Run, check_kernels};
+use crate::engine::sampling_cases;
+use crate::model::{GpuBench, HalfKind, KernelCheck, ModelError, Roofline, Run, check_kernels, kernel_cases};
 
 /// Every kernel against its reference.
 pub fn kernels(bench: &GpuBench, scale: &Scale) -> Vec<Row> {
-    let checks = check_kernels(bench, scale.cases, scale.large_cases, scale.kernel_time);
-    let row = |check: crate::model::KernelCheck| {
+    let families: Vec<_> = kernel_cases::FAMILIES.into_iter().chain(sampling_cases::FAMILIES).collect();
+    let checks = check_kernels(bench, &families, scale.cases, scale.large_cases, scale.kernel_time);
+    let row = |check: KernelCheck| {
         let what = format!("kernel {}", check.family);
         let found = match &check.failure {
             Some(failure) => failure.clone(),

@@ -242,6 +242,7 @@ impl CudaDecoder {
     }
 
     /// The host's own time in all steps so far: all but waiting for the device.
+    #[cfg(any(test, feature = "cuda"))]
     pub fn host_time(&self) -> Duration {
         self.host_time
     }

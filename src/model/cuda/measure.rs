@@ -14,7 +14,7 @@ use crate::model::batch::Batch;
 use crate::model::choice::Choice;
 use crate::model::config::{DecoderConfig, FeedConfig};
 use crate::model::decoder::Decoder;
-use crate::model::kernel_cases::{self, Argument, Chance, FAMILIES, Launch, Size};
+use crate::model::kernel_cases::{self, Argument, Chance, Family, Launch, Size};
 use crate::model::random::RandomShape;
 use crate::model::weights::Weights;
 use crate::model::{ModelError, PAGE_TOKENS};
@@ -326,13 +326,19 @@ pub struct KernelCheck {
 }
 
 /// Runs up to `cases` random cases of every family of kernels, all within `lasting`.
-pub fn check_kernels(bench: &Bench, cases: usize, large: bool, lasting: Duration) -> Vec<KernelCheck> {
+pub fn check_kernels(
+    bench: &Bench,
+    families: &[Family],
+    cases: usize,
+    large: bool,
+    lasting: Duration,
+) -> Vec<KernelCheck> {
     let ends = Instant::now() + lasting;
     let mut there = OnDevice {
         device: bench.device.clone(),
         memory: Vec::new(),
     };
-    let families = FAMILIES.iter().enumerate().map(|(place, (family, make))| {
+    let checks = families.iter().enumerate().map(|(place, (family, make))| {
         let mut check = KernelCheck {
             family,
             cases: 0,
@@ -341,7 +347,7 @@ pub fn check_kernels(bench: &Bench, cases: usize, large: bool, lasting: Duration
         };
         // What is left is shared by the families still to come.
         let left = ends.saturating_duration_since(Instant::now());
-        let until = Instant::now() + left / (FAMILIES.len() - place) as u32;
+        let until = Instant::now() + left / (families.len() - place) as u32;
         for case in 0..cases {
             // Every other case is small: edges show there.
             let size = if large && case % 2 == 1 { Size::Large } else { Size::Small };
@@ -362,7 +368,7 @@ pub fn check_kernels(bench: &Bench, cases: usize, large: bool, lasting: Duration
         there.memory.clear();
         check
     });
-    families.collect()
+    checks.collect()
 }
 
 /// The device as the cases ask for it.

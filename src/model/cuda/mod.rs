@@ -13,6 +13,7 @@ mod experts;
 mod kernels;
 #[cfg(feature = "cuda")]
 mod libraries;
+#[cfg(any(test, feature = "cuda"))]
 pub mod measure;
 mod names;
 mod network;
