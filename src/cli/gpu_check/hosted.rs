@@ -47,7 +47,7 @@ pub fn start(scale: &Scale, ordinal: usize) -> Result<Hosted, String> {
         })
         .collect();
     let settings = MeterSettings {
-        choice: MeterChoice::Auto,
+        meter: MeterChoice::Auto,
         models: shapes.iter().map(|shape| shape.name.to_owned()).collect(),
         ..MeterSettings::default()
     };
