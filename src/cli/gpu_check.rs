@@ -39,7 +39,13 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn add(&mut self, row: Row) {
-        tracing::info!(bar = row.bar, verdict = row.verdict.word(), "{}: {}", row.what, row.found);
+        tracing::info!(
+            bar = row.bar,
+            verdict = row.verdict.word(),
+            "{}: {}",
+            row.what,
+            row.found
+        );
         self.rows.push(row);
         self.keep();
     }
@@ -59,7 +65,11 @@ impl Report<'_> {
         if left >= needs {
             return true;
         }
-        let why = format!("{} s are left, and it takes about {}", left.as_secs(), needs.as_secs());
+        let why = format!(
+            "{} s are left, and it takes about {}",
+            left.as_secs(),
+            needs.as_secs()
+        );
         self.add(Row::cut(part, why));
         false
     }
@@ -91,7 +101,11 @@ pub async fn gpu_check(args: GpuCheckArgs) -> Result<(), CliError> {
             })
             .ok_or_else(|| CliError::Failed(format!("no shape is called {name}")))
     };
-    let scale = Scale::of_a_gpu(shape("llama-3.2-1b")?, shape("llama-3.1-8b")?, shape("qwen3-14b")?);
+    let scale = Scale::of_a_gpu(
+        shape("llama-3.2-1b")?,
+        shape("llama-3.1-8b")?,
+        shape("qwen3-14b")?,
+    );
     check(&args, &scale).await
 }
 
@@ -107,15 +121,23 @@ async fn check(args: &GpuCheckArgs, scale: &Scale) -> Result<(), CliError> {
         ends: began + Duration::from_secs_f64(60.0 * args.minutes),
     };
     if report.has_time_for("kernels") {
-        device::kernels(&bench, scale).into_iter().for_each(|row| report.add(row));
+        device::kernels(&bench, scale)
+            .into_iter()
+            .for_each(|row| report.add(row));
     }
     let (roofline, rows) = device::roofline(&bench, scale).map_err(|e| failed(&e))?;
     report.all("roofline", Ok(rows));
     if report.has_time_for("invariance") {
-        report.all("invariance", device::invariance(&bench, scale).map_err(|e| e.to_string()));
+        report.all(
+            "invariance",
+            device::invariance(&bench, scale).map_err(|e| e.to_string()),
+        );
     }
     if report.has_time_for("decoder") {
-        report.all("decoder", device::decoder(&bench, scale, &roofline).map_err(|e| e.to_string()));
+        report.all(
+            "decoder",
+            device::decoder(&bench, scale, &roofline).map_err(|e| e.to_string()),
+        );
     }
     drop(bench);
     if report.has_time_for("hosted") {
@@ -125,7 +147,11 @@ async fn check(args: &GpuCheckArgs, scale: &Scale) -> Result<(), CliError> {
         peers(path, &mut report);
     }
     emit(&as_table(&report));
-    let failures = report.rows.iter().filter(|row| row.verdict == Verdict::Failed).count();
+    let failures = report
+        .rows
+        .iter()
+        .filter(|row| row.verdict == Verdict::Failed)
+        .count();
     match failures {
         0 => Ok(()),
         1 => Err(CliError::Failed("1 line above failed".to_owned())),
@@ -139,12 +165,22 @@ async fn together(args: &GpuCheckArgs, scale: &Scale, report: &mut Report<'_>) {
     let hosted = tokio::task::block_in_place(|| hosted::start(scale, args.device));
     let mut hosted = match hosted {
         Ok(hosted) => hosted,
-        Err(reason) => return report.add(Row::new("three models hosted together", reason, "", Verdict::Failed)),
+        Err(reason) => {
+            return report.add(Row::new(
+                "three models hosted together",
+                reason,
+                "",
+                Verdict::Failed,
+            ));
+        }
     };
     report.all("idle", hosted.idle(scale).await.map(|row| vec![row]));
     for model in [0, 1] {
         for &batch in &scale.batches {
-            report.all("joules", hosted.joules(scale, model, batch).await.map(|row| vec![row]));
+            report.all(
+                "joules",
+                hosted.joules(scale, model, batch).await.map(|row| vec![row]),
+            );
         }
     }
     if report.has_time_for("mixed") {
@@ -162,12 +198,22 @@ fn peers(path: &Path, report: &mut Report<'_>) {
     };
     let own = |key: &str, report: &Report<'_>| {
         let rows = report.rows.iter();
-        let row = rows.into_iter().find(|row| row.numbers.get("key").is_some_and(|found| found == key))?;
+        let row = rows
+            .into_iter()
+            .find(|row| row.numbers.get("key").is_some_and(|found| found == key))?;
         row.numbers["tokens_per_second"].as_f64()
     };
     for (key, what, bar) in [
-        ("decode_1", "one stream against transformers, static cache and torch.compile", 1.5),
-        ("decode_64", "64 streams against transformers' continuous batching", 2.0),
+        (
+            "decode_1",
+            "one stream against transformers, static cache and torch.compile",
+            1.5,
+        ),
+        (
+            "decode_64",
+            "64 streams against transformers' continuous batching",
+            2.0,
+        ),
     ] {
         let row = match (own(key, report), peer[key]["tokens_per_second"].as_f64()) {
             (Some(own), Some(theirs)) => {
@@ -180,7 +226,10 @@ fn peers(path: &Path, report: &mut Report<'_>) {
             (own, _) => {
                 let why = match own {
                     None => "not measured here".to_owned(),
-                    Some(_) => peer[key]["error"].as_str().unwrap_or("they were not measured").to_owned(),
+                    Some(_) => peer[key]["error"]
+                        .as_str()
+                        .unwrap_or("they were not measured")
+                        .to_owned(),
                 };
                 Row::cut(what, why)
             }

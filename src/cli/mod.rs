@@ -20,11 +20,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::{ConfigError, Model, Zoo};
 use crate::hub::{self, HubError, Located};
 
+#[cfg(any(test, feature = "cuda"))]
+pub use args::GpuCheckArgs;
 pub use args::{
     CheckArgs, Features, FeedbackBy, LoadArgs, ProfileArgs, PullArgs, ReplayArgs, RunArgs, ServeArgs,
 };
-#[cfg(any(test, feature = "cuda"))]
-pub use args::GpuCheckArgs;
 pub use check::{DeviceNeed, Place, Plan, meter_settings};
 pub use table::{Align, emit, table};
 

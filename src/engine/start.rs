@@ -16,7 +16,7 @@ use super::{Desk, Engine, Shared, StepSink};
 use crate::energy::{Account, StepRecord, StepRow};
 use crate::model::{
     Batch, Compute, Encoder, Hardware, HostedModel, LoadedModel, ModelError, ModelSource, PAGE_TOKENS,
-    Precision,
+    Precision, cuda_need,
 };
 use crate::units::{Clock, DeviceId, ModelId, Moment, TokenId};
 
@@ -345,13 +345,21 @@ impl Opening {
         })
     }
 
-    /// Opens what the lane computes on. Every model's refusal has its name, the device's has the first's.
+    /// Opens what the lane computes on. A model's refusal has its name, the device's has the first one's.
     fn open_hardware(&self, kv_bytes: u64) -> Result<Hardware, StartError> {
         let Some((_, first)) = self.specs.first() else {
             return Ok(Hardware::Cpu);
         };
         let models: Vec<_> = self.specs.iter().map(|(_, spec)| hosted(spec)).collect();
         let (tokens, rows) = (self.settings.cuda_step_tokens, self.settings.max_rows);
+        if first.compute != Compute::Cpu {
+            for ((_, spec), model) in self.specs.iter().zip(&models) {
+                cuda_need(model, tokens, rows).map_err(|source| StartError::Model {
+                    name: spec.name.clone(),
+                    source,
+                })?;
+            }
+        }
         Hardware::open(first.compute, &models, kv_bytes, tokens, rows).map_err(|source| StartError::Model {
             name: first.name.clone(),
             source,

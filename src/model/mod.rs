@@ -42,9 +42,9 @@ mod weights;
 pub use batch::{Batch, Logits};
 pub use choice::{Choice, Seen};
 #[cfg(any(test, feature = "cuda"))]
-pub use cuda::measure::{Bench as GpuBench, KernelCheck, Roofline, Run, Subject, check_kernels};
-#[cfg(any(test, feature = "cuda"))]
 pub use cuda::Half as HalfKind;
+#[cfg(any(test, feature = "cuda"))]
+pub use cuda::measure::{Bench as GpuBench, KernelCheck, Roofline, Run, Subject, check_kernels};
 pub use cuda::{CudaFacts, MemoryPlan, RESERVE as CUDA_RESERVE, cuda_device};
 pub use decoder::Decoder;
 pub use detokenizer::Detokenizer;

@@ -7,8 +7,17 @@ use crate::model::{GpuBench, HalfKind, KernelCheck, ModelError, Roofline, Run, c
 
 /// Every kernel against its reference.
 pub fn kernels(bench: &GpuBench, scale: &Scale) -> Vec<Row> {
-    let families: Vec<_> = kernel_cases::FAMILIES.into_iter().chain(sampling_cases::FAMILIES).collect();
-    let checks = check_kernels(bench, &families, scale.cases, scale.large_cases, scale.kernel_time);
+    let families: Vec<_> = kernel_cases::FAMILIES
+        .into_iter()
+        .chain(sampling_cases::FAMILIES)
+        .collect();
+    let checks = check_kernels(
+        bench,
+        &families,
+        scale.cases,
+        scale.large_cases,
+        scale.kernel_time,
+    );
     let row = |check: KernelCheck| {
         let what = format!("kernel {}", check.family);
         let found = match &check.failure {
@@ -54,7 +63,12 @@ pub fn invariance(bench: &GpuBench, scale: &Scale) -> Result<Vec<Row>, ModelErro
             Ok(()) => ("the same bits".to_owned(), Verdict::Passed),
             Err(difference) => (difference, Verdict::Failed),
         };
-        let what = format!("a row alone and among {}, {}, {}", scale.company, scale.small.name, half.name());
+        let what = format!(
+            "a row alone and among {}, {}, {}",
+            scale.company,
+            scale.small.name,
+            half.name()
+        );
         rows.push(Row::new(&what, found, "equal bits", verdict));
     }
     Ok(rows)
@@ -64,7 +78,13 @@ pub fn invariance(bench: &GpuBench, scale: &Scale) -> Result<Vec<Row>, ModelErro
 pub fn decoder(bench: &GpuBench, scale: &Scale, roofline: &Roofline) -> Result<Vec<Row>, ModelError> {
     let name = scale.middle.name;
     let many = scale.streams;
-    let mut subject = bench.decoder(scale.middle, HalfKind::Bf16, many, scale.context, scale.step_tokens)?;
+    let mut subject = bench.decoder(
+        scale.middle,
+        HalfKind::Bf16,
+        many,
+        scale.context,
+        scale.step_tokens,
+    )?;
     let mut rows = Vec::new();
 
     subject.prefill(0, scale.short)?;

@@ -10,8 +10,8 @@ use crate::energy::{
     Account, EnergyHandle, LaneDevice, Meter, MeterChoice, MeterSettings, RequestEnergy, Source, open_meters,
 };
 use crate::engine::{
-    Compute, Engine, EngineSettings, Event, HostSpec, Job, ModelFacts, ModelSource, Precision, Sampling, cuda_device,
-    lane_devices,
+    Compute, Engine, EngineSettings, Event, HostSpec, Job, ModelFacts, ModelSource, Precision, Sampling,
+    cuda_device, lane_devices,
 };
 use crate::profile::{Bench, Cell, StepWatch};
 use crate::units::{Clock, RequestId, TokenId};
@@ -63,8 +63,7 @@ pub fn start(scale: &Scale, ordinal: usize) -> Result<Hosted, String> {
         prefix_cache: false,
         ..EngineSettings::default()
     };
-    let engine =
-        Engine::start(&specs, engine_settings, clock, steps.clone()).map_err(|e| e.to_string())?;
+    let engine = Engine::start(&specs, engine_settings, clock, steps.clone()).map_err(|e| e.to_string())?;
     Ok(Hosted {
         bench: Bench {
             engine,
@@ -84,7 +83,9 @@ impl Hosted {
     /// Watts at rest.
     pub async fn idle(&self, scale: &Scale) -> Result<Row, String> {
         let facts = self.facts(0);
-        let watts = self.bench.watts_over(facts.device, &facts.device_name, scale.idle);
+        let watts = self
+            .bench
+            .watts_over(facts.device, &facts.device_name, scale.idle);
         let watts = watts.await.map_err(|e| e.to_string())?;
         let device = self.bench.device(facts.device, &facts.device_name).await;
         let device = device.map_err(|e| e.to_string())?;
@@ -107,25 +108,36 @@ impl Hosted {
         let warm = self.bench.repeat(&cell, &facts, 1, 1).await.map_err(failed)?;
         let device = self.bench.device(facts.device, &facts.device_name).await;
         let rounds = self.bench.rounds(warm.lasted, &device.map_err(failed)?);
-        let sample = self.bench.repeat(&cell, &facts, rounds, 2).await.map_err(failed)?.sample;
+        let sample = self
+            .bench
+            .repeat(&cell, &facts, rounds, 2)
+            .await
+            .map_err(failed)?
+            .sample;
         let decode = sample.decode_per_token.map_or(0.0, |joules| joules.0);
         let found = format!(
             "{decode:.3} J a decoded token, {:.4} J a prompt token, {:.0} W, {:.0} tokens/s",
             sample.prefill_per_token.0, sample.watts.0, sample.tokens_per_second
         );
-        Ok(Row::told(&format!("joules, {}, batch {batch}", facts.name), found)
-            .with("decode_joules_per_token", decode)
-            .with("prefill_joules_per_token", sample.prefill_per_token.0)
-            .with("watts", sample.watts.0)
-            .with("tokens_per_second", sample.tokens_per_second)
-            .with("gap", sample.has_gap))
+        Ok(
+            Row::told(&format!("joules, {}, batch {batch}", facts.name), found)
+                .with("decode_joules_per_token", decode)
+                .with("prefill_joules_per_token", sample.prefill_per_token.0)
+                .with("watts", sample.watts.0)
+                .with("tokens_per_second", sample.tokens_per_second)
+                .with("gap", sample.has_gap),
+        )
     }
 
     /// The same requests one model after another, then all at once; and the accounts of both together.
     pub async fn mixed(&mut self, scale: &Scale) -> Result<Vec<Row>, String> {
         let facts = self.facts(0);
         let failed = |e: crate::profile::BenchError| e.to_string();
-        let before = self.bench.device(facts.device, &facts.device_name).await.map_err(failed)?;
+        let before = self
+            .bench
+            .device(facts.device, &facts.device_name)
+            .await
+            .map_err(failed)?;
         let counter_before = self.witness.read(self.clock.now()).map_err(|e| e.to_string())?;
 
         let mut energies = Vec::new();
@@ -141,7 +153,11 @@ impl Hosted {
         // The counter's last tick belongs to both looks.
         tokio::time::sleep(scale.idle.div_f64(4.0)).await;
         let counter_after = self.witness.read(self.clock.now()).map_err(|e| e.to_string())?;
-        let after = self.bench.device(facts.device, &facts.device_name).await.map_err(failed)?;
+        let after = self
+            .bench
+            .device(facts.device, &facts.device_name)
+            .await
+            .map_err(failed)?;
         let counted = counter_after.counter.0.saturating_sub(counter_before.counter.0) as f64 / 1e6;
         let measured = after.measured.0.saturating_sub(before.measured.0) as f64 / 1e6;
         let requests: f64 = energies.iter().map(|energy| energy.total().0).sum();
@@ -170,7 +186,10 @@ impl Hosted {
         .with("source", after.source.as_str());
         let throughput = Row::new(
             "three models, mixed traffic against one after another",
-            format!("{:.0} % of the throughput ({apart:.1} s apart, {together:.1} s together)", 100.0 * ratio),
+            format!(
+                "{:.0} % of the throughput ({apart:.1} s apart, {together:.1} s together)",
+                100.0 * ratio
+            ),
             "≥ 90 %",
             Verdict::of(ratio >= 0.9),
         )
@@ -220,7 +239,8 @@ impl Hosted {
 /// A sampled answer that goes on to its full length.
 fn job(facts: &ModelFacts, scale: &Scale, id: RequestId, request: u32) -> Job {
     let vocabulary = facts.vocabulary as u32;
-    let prompt = (0..scale.prompt_tokens as u32).map(|place| TokenId((place * 7919 + request * 104_729) % vocabulary));
+    let prompt =
+        (0..scale.prompt_tokens as u32).map(|place| TokenId((place * 7919 + request * 104_729) % vocabulary));
     Job {
         account: Account::Request(id),
         model: facts.id,

@@ -58,7 +58,8 @@ fn tiny() -> Scale {
 async fn every_part_runs_and_is_written_down() {
     let folder = tempfile::tempdir().unwrap();
     let (json, peer) = (folder.path().join("out.json"), folder.path().join("peer.json"));
-    let told = json!({"decode_1": {"tokens_per_second": 1e-3}, "decode_64": {"error": "it has no such thing"}});
+    let told =
+        json!({"decode_1": {"tokens_per_second": 1e-3}, "decode_64": {"error": "it has no such thing"}});
     std::fs::write(&peer, told.to_string()).unwrap();
     let args = GpuCheckArgs {
         device: 0,
@@ -71,17 +72,39 @@ async fn every_part_runs_and_is_written_down() {
     let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     let rows = report["rows"].as_array().unwrap();
     let row = |what: &str| {
-        let found = rows.iter().find(|row| row["what"].as_str().unwrap().contains(what));
+        let found = rows
+            .iter()
+            .find(|row| row["what"].as_str().unwrap().contains(what));
         found.unwrap_or_else(|| panic!("no row says {what}: {report:#}"))
     };
-    for what in ["kernel decode_attention", "kernel embed", "a row alone and among 5, small, bf16"] {
+    for what in [
+        "kernel decode_attention",
+        "kernel embed",
+        "a row alone and among 5, small, bf16",
+    ] {
         assert_eq!(row(what)["verdict"], "passed", "{:#}", row(what));
     }
-    for what in ["copy within", "product of", "decode, one stream", "decode, 3 streams", "prefill, 80", "host time"] {
+    for what in [
+        "copy within",
+        "product of",
+        "decode, one stream",
+        "decode, 3 streams",
+        "prefill, 80",
+        "host time",
+    ] {
         assert!(!row(what)["numbers"].as_object().unwrap().is_empty(), "{what}");
     }
-    for what in ["at rest", "joules, small, batch 1", "joules, middle, batch 2", "mixed traffic", "accounts against"] {
-        assert!(row(what)["found"].as_str().is_some_and(|found| !found.is_empty()), "{what}");
+    for what in [
+        "at rest",
+        "joules, small, batch 1",
+        "joules, middle, batch 2",
+        "mixed traffic",
+        "accounts against",
+    ] {
+        assert!(
+            row(what)["found"].as_str().is_some_and(|found| !found.is_empty()),
+            "{what}"
+        );
     }
     assert_eq!(row("one stream against")["verdict"], "passed");
     assert_eq!(row("64 streams against")["verdict"], "cut");

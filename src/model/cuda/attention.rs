@@ -2,9 +2,13 @@
 
 use super::device::{DeviceError, Region};
 use super::kernels::{Kernels, f, maybe, p, u};
+use crate::model::attention::Heads;
 
 /// Tokens of a split of decode attention.
 pub const SPLIT_TOKENS: usize = 128;
+
+/// Rows of a tile of prefill attention and its bytes of shared memory, by head width: 64, 96, 128, 256.
+const PREFILL: [(usize, usize); 4] = [(128, 49152), (128, 73728), (128, 98304), (64, 163_840)];
 
 pub struct Turn {
     pub qkv: Region,
@@ -32,6 +36,18 @@ pub struct Attention {
 }
 
 impl Attention {
+    /// A layer that sees all.
+    pub fn plain(heads: Heads) -> Self {
+        Self {
+            query_heads: heads.query,
+            kv_heads: heads.kv,
+            dim: heads.dim,
+            window: 0,
+            softcap: 0.0,
+            scale: 1.0,
+        }
+    }
+
     fn fused(&self) -> usize {
         (self.query_heads + 2 * self.kv_heads) * self.dim
     }
@@ -43,6 +59,11 @@ impl Attention {
             97..=128 => 2,
             _ => 3,
         }
+    }
+
+    /// Bytes of shared memory that its widest kernel takes.
+    pub fn shared(&self) -> usize {
+        PREFILL[self.suffix()].1
     }
 
     /// Splits that a context of `tokens` has at most.
@@ -167,7 +188,7 @@ impl Kernels {
             f(heads.softcap),
             f(heads.scale),
         ];
-        let (tile, shared) = [(128, 49152), (128, 73728), (128, 98304), (64, 163_840)][heads.suffix()];
+        let (tile, shared) = PREFILL[heads.suffix()];
         let group = heads.query_heads / heads.kv_heads;
         let grid = [(longest * group).div_ceil(tile), heads.kv_heads, sequences];
         self.launch(

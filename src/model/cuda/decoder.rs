@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::arena::{Arena, PageShape, Tenant};
-use super::attention::SPLIT_TOKENS;
-use super::blueprint::{Blueprint, Stock};
+use super::attention::{Attention, SPLIT_TOKENS};
+use super::blueprint::{Blueprint, Form, Stock};
 use super::device::{Device, DeviceError, Graph, Half, Memory, Pinned};
 use super::kernels::{Kernels, Kind, MOST_EXPERTS, MOST_SAMPLED, MOST_USED, WIDEST_HEAD};
 use super::network::{Network, Step};
@@ -110,6 +110,29 @@ impl MemoryPlan {
     }
 }
 
+/// Tells of tensors that no kernel multiplies as they are stored.
+fn say_what_is_widened(blueprint: &Blueprint, weights: &Weights, device: &str, half: Half) {
+    let mut kinds: Vec<String> = blueprint
+        .fills
+        .iter()
+        .filter(|fill| fill.form == Form::Matrix(Kind::Half))
+        .filter_map(|fill| weights.block_kind(&fill.name))
+        .filter(|kind| kind.block_size() > 1)
+        .map(|kind| format!("{kind:?}"))
+        .collect();
+    let tensors = kinds.len();
+    kinds.sort();
+    kinds.dedup();
+    if tensors > 0 {
+        let half = half.name();
+        tracing::warn!(
+            device,
+            "{tensors} tensors stored as {} are held as {half}",
+            kinds.join(", ")
+        );
+    }
+}
+
 fn turns(ropes: &[RopeTable]) -> Vec<Option<usize>> {
     let turns: Vec<_> = ropes.iter().map(RopeTable::comes_with_steps).collect();
     // A place for rows of tables is there also where nothing turns.
@@ -155,7 +178,19 @@ impl CudaDecoder {
         half: Half,
         limits: Limits,
     ) -> Result<Self, ModelError> {
+        let shared = Attention::plain(config.heads).shared();
+        if shared > device.most_shared() as usize {
+            return Err(ModelError::Device(format!(
+                "{} has {} KiB of shared memory for a block, and attention with heads {} wide takes {}; set device = \
+                 \"cpu\"",
+                device.name(),
+                device.most_shared() >> 10,
+                config.heads.dim,
+                shared >> 10
+            )));
+        }
         let blueprint = Blueprint::of(&config, weights);
+        say_what_is_widened(&blueprint, weights, device.name(), half);
         let kernels = Kernels::new(device.clone(), half);
         let memory = Memory::new(device, blueprint.bytes, "weights")?;
         let room = Room::new(device, &config, &blueprint, limits)?;

@@ -93,6 +93,8 @@ pub type Graph = Box<dyn Any + Send>;
 pub trait Device: Send + Sync {
     /// `cuda:0 (NVIDIA H200)`.
     fn name(&self) -> &str;
+    /// Bytes of shared memory that a block may have.
+    fn most_shared(&self) -> u32;
     /// Bytes nobody has taken, other processes included.
     fn free_bytes(&self) -> Result<u64, DeviceError>;
     /// # Errors

@@ -31,6 +31,7 @@ pub struct Driver {
     modules: Vec<Module>,
     functions: Mutex<HashMap<String, Function>>,
     name: String,
+    most_shared: u32,
 }
 
 struct Module(sys::CUmodule);
@@ -66,6 +67,8 @@ impl Driver {
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(opened)?;
         let name = format!("cuda:{ordinal} ({})", context.name().map_err(opened)?.trim());
+        let limit = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        let most_shared = context.attribute(limit).map_err(opened)? as u32;
         let modules = embedded::MODULES
             .iter()
             .map(|(family, image)| {
@@ -86,6 +89,7 @@ impl Driver {
             modules,
             functions: Mutex::default(),
             name,
+            most_shared,
         };
         driver.give_blas_its_workspace().map_err(|e| e.to_string())?;
         Ok(driver)
@@ -168,6 +172,10 @@ impl Driver {
 impl Device for Driver {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn most_shared(&self) -> u32 {
+        self.most_shared
     }
 
     fn free_bytes(&self) -> Result<u64, DeviceError> {

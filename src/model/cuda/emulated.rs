@@ -36,6 +36,7 @@ pub struct Emulated {
     state: Mutex<State>,
     /// Bytes there are.
     pub size: u64,
+    pub most_shared: u32,
 }
 
 impl Default for Emulated {
@@ -49,6 +50,8 @@ impl Emulated {
         Self {
             state: Mutex::default(),
             size,
+            // Hopper's.
+            most_shared: 227 << 10,
         }
     }
 
@@ -203,6 +206,10 @@ fn layout(bytes: usize) -> std::alloc::Layout {
 impl Device for Emulated {
     fn name(&self) -> &str {
         "cuda:0 (on the CPU)"
+    }
+
+    fn most_shared(&self) -> u32 {
+        self.most_shared
     }
 
     fn free_bytes(&self) -> Result<u64, DeviceError> {

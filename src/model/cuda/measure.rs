@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::arena::Arena;
-use super::device::{Arg, Launch as DeviceLaunch};
 use super::decoder::{CudaDecoder, page_shape};
 use super::device::{Address, Device, DeviceError, Half, Memory, Product};
+use super::device::{Arg, Launch as DeviceLaunch};
 use super::room::Limits;
 use super::upload::upload_now;
 use crate::model::batch::Batch;
@@ -104,7 +104,11 @@ impl Bench {
     }
 
     /// Seconds that one piece of work takes when it is repeated.
-    fn seconds_of(&self, work: impl Fn() -> Result<(), DeviceError>, lasting: Duration) -> Result<f64, ModelError> {
+    fn seconds_of(
+        &self,
+        work: impl Fn() -> Result<(), DeviceError>,
+        lasting: Duration,
+    ) -> Result<f64, ModelError> {
         let time = |times: usize| -> Result<f64, DeviceError> {
             let start = Instant::now();
             (0..times).try_for_each(|_| work())?;
@@ -286,7 +290,11 @@ impl Subject {
                 if company == 1 {
                     alone.push(logits.row(0).to_vec());
                 } else if alone[step] != logits.row(0) {
-                    let differ = alone[step].iter().zip(logits.row(0)).filter(|(a, b)| a != b).count();
+                    let differ = alone[step]
+                        .iter()
+                        .zip(logits.row(0))
+                        .filter(|(a, b)| a != b)
+                        .count();
                     return Ok(Err(format!(
                         "in step {step} {differ} of {} logits differ among {rows} rows",
                         alone[step].len()
@@ -350,7 +358,11 @@ pub fn check_kernels(
         let until = Instant::now() + left / (families.len() - place) as u32;
         for case in 0..cases {
             // Every other case is small: edges show there.
-            let size = if large && case % 2 == 1 { Size::Large } else { Size::Small };
+            let size = if large && case % 2 == 1 {
+                Size::Large
+            } else {
+                Size::Small
+            };
             let made = make(&mut Chance::new(case as u64), size);
             match made.check(&mut there) {
                 Ok(error) => check.largest_error = check.largest_error.max(error),
@@ -379,7 +391,8 @@ struct OnDevice {
 
 impl OnDevice {
     fn put(&mut self, bytes: &[u8]) -> Result<u64, String> {
-        let memory = Memory::new(&self.device, bytes.len() as u64, "a kernel's case").map_err(|e| e.to_string())?;
+        let memory =
+            Memory::new(&self.device, bytes.len() as u64, "a kernel's case").map_err(|e| e.to_string())?;
         if !bytes.is_empty() {
             upload_now(&self.device, memory.whole(), bytes).map_err(|e| e.to_string())?;
         }
@@ -400,7 +413,11 @@ impl kernel_cases::Bench for OnDevice {
 
     fn download(&mut self, address: u64, bytes: usize) -> Result<Vec<u8>, String> {
         let mut found = vec![0; bytes];
-        let from = self.memory.iter().map(Memory::whole).find(|region| region.at.0 == address);
+        let from = self
+            .memory
+            .iter()
+            .map(Memory::whole)
+            .find(|region| region.at.0 == address);
         let from = from.filter(|region| region.bytes >= bytes as u64);
         let from = from.ok_or_else(|| format!("no {bytes} bytes lie at {address:#x}"))?;
         // SAFETY: the region is as long, and the wait below ends the copy.

@@ -95,14 +95,7 @@ impl Parts {
                 }
             }
         }
-        let attention = Attention {
-            query_heads: heads.query,
-            kv_heads: heads.kv,
-            dim: heads.dim,
-            window: 0,
-            softcap: 0.0,
-            scale: 1.0,
-        };
+        let attention = Attention::plain(heads);
         let splits = attention.splits(limits.context) as u64;
         let one = splits * heads.query as u64;
         let pieces = (PARTIALS / (one * heads.dim as u64 * 4)).clamp(1, rows) * one;

@@ -76,6 +76,31 @@ fn too_little_memory_is_an_error_that_leaves_the_device_as_it_was() {
 }
 
 #[test]
+fn heads_too_wide_for_a_gpu_are_refused_before_memory_is_taken() {
+    let fixture = fixture("llama-1");
+    let (weights, _folder) = fixture.weights();
+    let emulated = Arc::new(Emulated {
+        // Too little for any head.
+        most_shared: 40 << 10,
+        ..Emulated::default()
+    });
+    let device: Arc<dyn Device> = emulated.clone();
+    let arena = Arc::new(Arena::new(&device, 100_000).unwrap());
+    let limits = Limits {
+        tokens: 160,
+        rows: 8,
+        context: 128,
+    };
+    let loaded = CudaDecoder::load(&device, &arena, fixture.config(), &weights, Half::F16, limits);
+    let text = loaded.err().unwrap().to_string();
+    assert!(
+        text.contains("has 40 KiB of shared memory") && text.contains("takes 48"),
+        "{text}"
+    );
+    assert_eq!(emulated.in_use(), 100_000);
+}
+
+#[test]
 fn a_step_larger_than_its_memory_is_refused() {
     let fixture = fixture("llama-1");
     let mut decoder = fixture.decoder(Half::F16);
