@@ -79,11 +79,10 @@ fn too_little_memory_is_an_error_that_leaves_the_device_as_it_was() {
 fn heads_too_wide_for_a_gpu_are_refused_before_memory_is_taken() {
     let fixture = fixture("llama-1");
     let (weights, _folder) = fixture.weights();
-    let emulated = Arc::new(Emulated {
-        // Too little for any head.
-        most_shared: 40 << 10,
-        ..Emulated::default()
-    });
+    // Too little for any head.
+    let mut emulated = Emulated::default();
+    emulated.most_shared = 40 << 10;
+    let emulated = Arc::new(emulated);
     let device: Arc<dyn Device> = emulated.clone();
     let arena = Arc::new(Arena::new(&device, 100_000).unwrap());
     let limits = Limits {
