@@ -60,7 +60,10 @@ pub struct RunArgs {
 Examples:
   messplus check
   messplus check --zoo zoo.toml
-  messplus check --zoo zoo.toml --json")]
+  messplus check --zoo zoo.toml --json
+
+A well-known model that has not been fetched is planned by its published shape and labelled so; what then does not fit is
+said, and is no failure: another machine may be meant.")]
 pub struct CheckArgs {
     /// The zoo file; without it the demo zoo built into the binary is checked
     #[arg(long, value_name = "FILE")]
@@ -288,6 +291,15 @@ pub struct GpuCheckArgs {
     /// What transformers reached in the same run
     #[arg(long, value_name = "FILE")]
     pub peer: Option<PathBuf>,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 /// What routers see of a recorded request.

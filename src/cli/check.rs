@@ -9,7 +9,7 @@ mod tests;
 use serde_json::json;
 
 use super::{Align, CheckArgs, CliError, emit, table};
-use crate::config::{Zoo, bytes_text};
+use crate::config::{ConfigError, Zoo, bytes_text};
 use crate::energy::MeterInspection;
 
 pub use meter::meter_settings;
@@ -18,15 +18,24 @@ pub use plan::{DeviceNeed, Eyes, Place, Plan, model_source};
 /// Runs the verb.
 pub fn check(args: CheckArgs) -> Result<(), CliError> {
     let zoo = Zoo::load(args.zoo.as_deref())?;
-    let plan = Plan::of(&zoo)?;
+    let plan = Plan::before_fetching(&zoo)?;
     let meters = meter::meters(&zoo, &plan)?;
+    let misfit = plan.refuse_what_does_not_fit(&zoo).err();
     emit(&if args.json {
-        as_json(&zoo, &plan, &meters)
+        as_json(&zoo, &plan, &meters, misfit.as_ref())
     } else {
         as_tables(&zoo, &plan, &meters)
     });
-    // After the tables, so that who is refused sees the numbers that refuse.
-    plan.refuse_what_does_not_fit(&zoo)
+    match misfit {
+        // After the tables, so that who is refused sees the numbers that refuse.
+        Some(misfit) if plan.is_fetched() => Err(misfit.into()),
+        // Who plans before fetching asks what a zoo would take, maybe of another machine: that is an answer too.
+        Some(misfit) => {
+            eprintln!("messplus: not on this machine: {misfit}");
+            Ok(())
+        }
+        None => Ok(()),
+    }
 }
 
 fn as_tables(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
@@ -97,10 +106,10 @@ fn as_tables(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
     )
 }
 
-fn as_json(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
+fn as_json(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection], misfit: Option<&ConfigError>) -> String {
     let models = plan.models.iter().zip(&zoo.models).map(|(place, model)| {
         json!({
-            "name": model.name, "source": model.source.to_string(), "located": place.located,
+            "name": model.name, "source": model.source.to_string(), "located": place.located, "fetched": place.fetched,
             "device": place.device, "dtype": place.dtype, "stored_dtype": place.stored_dtype,
             "parameters": place.parameters, "batched": place.batched, "weight_bytes": place.weight_bytes,
             "workspace_bytes": place.workspace_bytes, "kv_bytes_per_token": place.kv_bytes_per_token, "max_context": place.max_context,
@@ -123,6 +132,8 @@ fn as_json(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
         "models": models.collect::<Vec<_>>(),
         "devices": devices.collect::<Vec<_>>(),
         "auto": plan.auto,
+        "fits": misfit.is_none(),
+        "misfit": misfit.map(ToString::to_string),
         "meter": meter::line(meters),
         "meters": meter::meters_json(meters),
         "policy": zoo.router.policy.to_string(),

@@ -16,7 +16,7 @@ use super::sequence::{Arrival, Sequence};
 use super::turns::Turns;
 use crate::energy::{StepRecord, StepRow};
 use crate::model::{Batch, Encoder, Logits};
-use crate::units::{Clock, DeviceId, Moment};
+use crate::units::{Clock, DeviceId};
 
 pub enum Command {
     Submit(Box<Arrival>),
@@ -37,7 +37,8 @@ pub struct Lane {
     board: Arc<Board>,
     sink: Arc<dyn StepSink>,
     clock: Clock,
-    last_finish: Option<Moment>,
+    /// Seconds of work since jobs last ended.
+    work: f64,
 }
 
 impl Lane {
@@ -62,7 +63,7 @@ impl Lane {
             board,
             sink,
             clock,
-            last_finish: None,
+            work: 0.0,
         }
     }
 
@@ -239,17 +240,19 @@ impl Lane {
             rows,
         });
         self.turns.charge(model, end.seconds_since(start));
+        self.work += end.seconds_since(start);
         // Only now: whoever hears that a request has ended may rely on all its steps being recorded and on the
         // board's knowing that its row and pages are free.
         ended
             .iter_mut()
             .for_each(|(sequence, _)| sequence.release_pages());
         self.show();
+        if !ended.is_empty() {
+            self.board
+                .finished(self.device, ended.len(), std::mem::take(&mut self.work));
+        }
         for (sequence, event) in ended {
             sequence.close(event);
-            if let Some(last) = self.last_finish.replace(end) {
-                self.board.finished_after(end.seconds_since(last));
-            }
         }
     }
 

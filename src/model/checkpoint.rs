@@ -126,7 +126,7 @@ impl Checkpoint {
             }
             Self::Random(shape) => {
                 let config = DecoderConfig::parse(&shape.place(), &shape.config()?)?;
-                let parameters = config.parameters().all();
+                let parameters = config.parameters();
                 census.add("bf16", parameters, 2 * parameters);
             }
             Self::Files(files) => {

@@ -5,6 +5,7 @@
 mod attention;
 mod batch;
 mod block;
+mod calls;
 mod checkpoint;
 mod choice;
 mod config;
@@ -40,6 +41,7 @@ mod tokenizer;
 mod weights;
 
 pub use batch::{Batch, Logits};
+pub use calls::{CallForm, CallParser, Said, Tool};
 pub use choice::{Choice, Seen};
 #[cfg(any(test, feature = "cuda"))]
 pub use cuda::Half as HalfKind;
@@ -50,7 +52,7 @@ pub use decoder::Decoder;
 pub use detokenizer::Detokenizer;
 pub use encoder::{Encoder, EncoderInspection, inspect_encoder};
 pub use hardware::{Hardware, HostedModel, cuda_dtype, cuda_need};
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Inspection, inspect, inspect_config};
 pub use kv::PAGE_TOKENS;
 pub use load::{Compute, LoadedModel, ModelSource, Precision, load};
 pub use pieces::Pieces;

@@ -1,12 +1,10 @@
 //! Which device each model of a zoo computes on: what its line says, or the first GPU that this build and machine can use.
 
-use super::plan::model_source;
 use crate::cli::CliError;
 use crate::config::{Device, Dtype, Model, Zoo};
 use crate::engine::EngineSettings;
-use crate::hub::Located;
 use crate::model::{
-    Compute, CudaFacts, HostedModel, MemoryPlan, ModelError, Precision, cuda_device, cuda_need,
+    Compute, CudaFacts, HostedModel, MemoryPlan, ModelError, ModelSource, Precision, cuda_device, cuda_need,
 };
 
 /// What was found of CUDA devices; each is asked once.
@@ -40,7 +38,7 @@ pub(super) fn precision(dtype: Dtype) -> Precision {
 pub(super) fn compute_of(
     zoo: &Zoo,
     model: &Model,
-    located: &Located,
+    source: &ModelSource,
     gpus: &mut Gpus,
 ) -> Result<Compute, CliError> {
     let refuse = |key: &str, problem: String, mend: &str| {
@@ -67,7 +65,7 @@ pub(super) fn compute_of(
                 let problem = format!("is {}, and {reason}", model.device);
                 return refuse("device", problem, "write cpu or auto");
             }
-            if let Err(refusal) = need(model, located) {
+            if let Err(refusal) = need(model, source) {
                 let problem = format!("is {}, where it cannot be served ({refusal})", model.device);
                 return refuse("device", problem, "write cpu or auto");
             }
@@ -76,11 +74,9 @@ pub(super) fn compute_of(
         Device::Auto => {
             let usable = match model.dtype {
                 Dtype::F32 => Err("f32 is computed on the CPU".to_owned()),
-                _ => gpus.facts(0).and_then(|facts| {
-                    need(model, located)
-                        .map(|_| facts.name)
-                        .map_err(|e| e.to_string())
-                }),
+                _ => gpus
+                    .facts(0)
+                    .and_then(|facts| need(model, source).map(|_| facts.name).map_err(|e| e.to_string())),
             };
             let (compute, words) = match usable {
                 Ok(name) => (Compute::Cuda(0), format!("cuda:0, {name}")),
@@ -97,9 +93,9 @@ pub(super) fn compute_of(
 }
 
 /// What a model takes of a CUDA device.
-pub(super) fn need(model: &Model, located: &Located) -> Result<MemoryPlan, ModelError> {
+pub(super) fn need(model: &Model, source: &ModelSource) -> Result<MemoryPlan, ModelError> {
     let hosted = HostedModel {
-        source: model_source(located.clone()),
+        source: source.clone(),
         precision: precision(model.dtype),
         max_context: model.max_context,
     };

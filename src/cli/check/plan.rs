@@ -1,12 +1,12 @@
 //! Where each model of a zoo will sit and what it takes there, known before anything is loaded.
 
 use super::devices::{Gpus, compute_of, need, precision};
-use crate::cli::{CliError, locate};
-use crate::config::{ConfigError, Features, Model, Zoo, bytes_text};
-use crate::hub::{self, Located};
+use crate::cli::{CliError, not_located};
+use crate::config::{ConfigError, Features, Model, Source, Zoo, bytes_text};
+use crate::hub::{self, HubError, Located, PublishedShape};
 use crate::model::{
-    CUDA_RESERVE, Compute, Inspection, ModelSource, PAGE_TOKENS, Precision, RandomShape, cuda_dtype, inspect,
-    inspect_encoder,
+    CUDA_RESERVE, Compute, Inspection, ModelError, ModelSource, PAGE_TOKENS, Precision, RandomShape,
+    cuda_dtype, inspect, inspect_config, inspect_encoder,
 };
 
 /// Keys and values on the CPU are f32: half floats are some twenty times slower there.
@@ -49,8 +49,10 @@ pub struct Reader {
 /// One model's place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
-    /// Its folder, or that it is built in.
+    /// Its folder, or that it is built in, or that its shape is known and its files are not here.
     pub located: String,
+    /// Whether its files are here; else all figures follow from its published shape.
+    pub fetched: bool,
     pub device: String,
     pub compute: Compute,
     pub precision: Precision,
@@ -110,6 +112,21 @@ impl DeviceNeed {
 impl Plan {
     /// Finds and inspects every model; refuses, by the line of the zoo file, what this version cannot serve.
     pub fn of(zoo: &Zoo) -> Result<Self, CliError> {
+        Self::draw(zoo, |model, error| Err(not_located(zoo, model, error)))
+    }
+
+    /// The same with the published shape of a well-known model in place of files that have not been fetched.
+    pub fn before_fetching(zoo: &Zoo) -> Result<Self, CliError> {
+        Self::draw(zoo, |model, error| {
+            shape_of(model, &error).ok_or_else(|| not_located(zoo, model, error))
+        })
+    }
+
+    /// `else_shape` says what is known of a model whose files are not here.
+    fn draw(
+        zoo: &Zoo,
+        else_shape: impl Fn(&Model, HubError) -> Result<&'static PublishedShape, CliError>,
+    ) -> Result<Self, CliError> {
         let mut plan = Self {
             models: Vec::new(),
             devices: Vec::new(),
@@ -118,8 +135,20 @@ impl Plan {
         };
         let mut gpus = Gpus::default();
         for model in &zoo.models {
-            let located = locate(zoo, model)?;
-            let seen = inspect(&model_source(located.clone())).map_err(|refusal| {
+            let (located, fetched, source, seen) = match hub::locate(&model.source) {
+                Ok(located) => {
+                    let source = model_source(located.clone());
+                    (shown(&located), true, source.clone(), inspect(&source))
+                }
+                Err(error) => {
+                    let shape = else_shape(model, error)?;
+                    let located = format!("by published shape; `messplus pull {}` fetches it", model.source);
+                    // Random numbers in that shape take what the model will.
+                    let source = model_source(Located::Random(shape));
+                    (located, false, source, inspect_shape(shape))
+                }
+            };
+            let seen = seen.map_err(|refusal| {
                 let problem = format!("cannot be served ({refusal})");
                 zoo.refuse_model(
                     model,
@@ -128,10 +157,12 @@ impl Plan {
                     "name another model, or fetch this one again".into(),
                 )
             })?;
-            let compute = compute_of(zoo, model, &located, &mut gpus)?;
+            let compute = compute_of(zoo, model, &source, &mut gpus)?;
             let place = match compute {
-                Compute::Cpu => place(zoo, model, &located, seen)?,
-                Compute::Cuda(ordinal) => place_on_cuda(zoo, model, &located, seen, ordinal)?,
+                Compute::Cpu => place(zoo, model, (located, fetched), seen)?,
+                Compute::Cuda(ordinal) => {
+                    place_on_cuda(zoo, model, &source, (located, fetched), seen, ordinal)?
+                }
             };
             plan.book(&place, &mut gpus);
             plan.models.push(place);
@@ -248,8 +279,13 @@ impl Plan {
             .map_or_else(String::new, |words| format!("device auto: {words}\n"))
     }
 
+    /// Whether the files of all models are here.
+    pub fn is_fetched(&self) -> bool {
+        self.models.iter().all(|place| place.fetched)
+    }
+
     /// Refuses the first model that its device has no memory left for.
-    pub fn refuse_what_does_not_fit(&self, zoo: &Zoo) -> Result<(), CliError> {
+    pub fn refuse_what_does_not_fit(&self, zoo: &Zoo) -> Result<(), ConfigError> {
         for device in &self.devices {
             let Some(free) = device.free_bytes else { continue };
             let mut left = match device.cuda_ordinal {
@@ -283,7 +319,7 @@ impl Plan {
                         bytes_text(free),
                     );
                     let mend = "lower kv_cache or max_context, or leave a model out".into();
-                    return Err(zoo.refuse_model(model, "source", problem, mend).into());
+                    return Err(zoo.refuse_model(model, "source", problem, mend));
                 }
                 left -= needed;
             }
@@ -303,6 +339,21 @@ pub fn model_source(located: Located) -> ModelSource {
             config: shape.config,
         }),
     }
+}
+
+/// The published shape of a model that is merely not fetched. A GGUF file of it weighs something else.
+fn shape_of(model: &Model, error: &HubError) -> Option<&'static PublishedShape> {
+    match (&model.source, error) {
+        (Source::Hub { repo, file: None, .. }, HubError::NotCached { .. } | HubError::NoCache) => {
+            hub::published_shape(repo)
+        }
+        _ => None,
+    }
+}
+
+fn inspect_shape(shape: &PublishedShape) -> Result<Inspection, ModelError> {
+    let config = serde_json::from_str(shape.config).expect("published shapes are JSON: a test reads them");
+    inspect_config(shape.repo, &config)
 }
 
 fn shown(located: &Located) -> String {
@@ -343,11 +394,17 @@ fn keys_and_values(
     Ok((max_context, kv_bytes))
 }
 
-fn place(zoo: &Zoo, model: &Model, located: &Located, seen: Inspection) -> Result<Place, CliError> {
+fn place(
+    zoo: &Zoo,
+    model: &Model,
+    (located, fetched): (String, bool),
+    seen: Inspection,
+) -> Result<Place, CliError> {
     let kv_bytes_per_token = seen.kv_values_per_token.saturating_mul(CPU_BYTES);
     let (max_context, kv_bytes) = keys_and_values(zoo, model, &seen, kv_bytes_per_token)?;
     Ok(Place {
-        located: shown(located),
+        located,
+        fetched,
         device: "cpu".into(),
         compute: Compute::Cpu,
         precision: Precision::F32,
@@ -366,11 +423,12 @@ fn place(zoo: &Zoo, model: &Model, located: &Located, seen: Inspection) -> Resul
 fn place_on_cuda(
     zoo: &Zoo,
     model: &Model,
-    located: &Located,
+    source: &ModelSource,
+    (located, fetched): (String, bool),
     seen: Inspection,
     ordinal: usize,
 ) -> Result<Place, CliError> {
-    let need = need(model, located).map_err(|refusal| {
+    let need = need(model, source).map_err(|refusal| {
         let problem = format!("cannot be served ({refusal})");
         zoo.refuse_model(model, "source", problem, "write device = \"cpu\"".into())
     })?;
@@ -378,7 +436,8 @@ fn place_on_cuda(
     let (max_context, kv_bytes) = keys_and_values(zoo, model, &seen, kv_bytes_per_token)?;
     let precision = precision(model.dtype);
     Ok(Place {
-        located: shown(located),
+        located,
+        fetched,
         device: format!("cuda:{ordinal}"),
         compute: Compute::Cuda(ordinal),
         precision,

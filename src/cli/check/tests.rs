@@ -197,7 +197,7 @@ fn the_demo_zoo_is_told_in_tables_and_json() {
     ] {
         assert!(tables.contains(words), "{tables}");
     }
-    let report: serde_json::Value = serde_json::from_str(&as_json(&zoo, &plan, &meters)).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&as_json(&zoo, &plan, &meters, None)).unwrap();
     assert_eq!(report["meter"], "cuda:0: NVML total energy counter of H100");
     assert_eq!(report["meters"][0]["meter_check"]["quantity"], "power-integrated");
     assert_eq!(report["meters"][0]["meter_check"]["update_period_ms"], 100.2);
@@ -220,5 +220,72 @@ fn counts_read_well() {
         (7_615_616_512, "7.62 B"),
     ] {
         assert_eq!(count_text(count), text);
+    }
+}
+
+/// The zoo files of the repository are planned without weights and without a network, on whatever machine.
+#[test]
+fn every_zoo_file_is_planned_before_anything_is_fetched() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let is_toml = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "toml");
+    let files = fs::read_dir(models).unwrap().map(|entry| entry.unwrap().path());
+    let mut seen = 0;
+    for path in files.filter(is_toml) {
+        let zoo = Zoo::load(Some(&path)).unwrap();
+        let plan = Plan::before_fetching(&zoo).unwrap();
+        let misfit = plan.refuse_what_does_not_fit(&zoo).err();
+        let tables = as_tables(&zoo, &plan, &[board()]);
+        let report: serde_json::Value =
+            serde_json::from_str(&as_json(&zoo, &plan, &[board()], misfit.as_ref())).unwrap();
+        assert_eq!(report["fits"], misfit.is_none());
+        for (model, row) in zoo.models.iter().zip(report["models"].as_array().unwrap()) {
+            assert!(tables.contains(&model.source.to_string()), "{tables}");
+            if row["fetched"] == false {
+                assert!(
+                    row["located"].as_str().unwrap().contains("by published shape"),
+                    "{row}"
+                );
+            }
+            for size in ["parameters", "weight_bytes", "kv_bytes_per_token", "kv_bytes"] {
+                assert!(row[size].as_u64().unwrap() > 0, "{row}");
+            }
+        }
+        seen += 1;
+    }
+    assert!(seen >= 6, "{seen} zoo files");
+}
+
+#[test]
+fn published_shapes_have_the_published_sizes() {
+    for shape in &crate::hub::PUBLISHED {
+        let config = serde_json::from_str(shape.config).unwrap();
+        let seen = crate::model::inspect_config(shape.repo, &config).unwrap();
+        assert_eq!(seen.parameters, shape.parameters, "{}", shape.name);
+        assert_eq!(seen.stored_dtype, "bf16");
+    }
+}
+
+/// What is not fetched can be planned and not served, and a model that nobody published is refused with the mend.
+#[test]
+fn only_check_plans_before_fetching() {
+    let text =
+        "[[model]]\nname = \"a\"\nsource = \"hf:Qwen/Qwen3-0.6B@no-such-revision\"\nmax_context = 1024\n";
+    let zoo = |text: &str| Zoo::parse("zoo.toml", text, Path::new("")).unwrap();
+    let plan = Plan::before_fetching(&zoo(text)).unwrap();
+    let place = &plan.models[0];
+    assert!(!plan.is_fetched() && !place.fetched);
+    assert_eq!(
+        (place.parameters, place.weight_bytes),
+        (596_049_920, 4 * 596_049_920)
+    );
+    // 2 (keys, values) × 28 layers × 8 heads × 128 wide × 4 bytes
+    assert_eq!(place.kv_bytes_per_token, 229_376);
+    for refused in [
+        Plan::of(&zoo(text)),
+        Plan::before_fetching(&zoo(&text.replace("Qwen3-0.6B", "Qwen9-0.6B"))),
+        Plan::before_fetching(&zoo(&text.replace("revision", "revision:q8_0.gguf"))),
+    ] {
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains("messplus pull hf:Qwen/"), "{said}");
     }
 }

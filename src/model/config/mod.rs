@@ -1,9 +1,9 @@
 //! `config.json`, read into what the packed decoder needs. Defaults are those of transformers' config classes.
 
-mod count;
 mod family;
 mod fields;
 mod layers;
+mod parameters;
 mod rope;
 
 use super::ModelError;

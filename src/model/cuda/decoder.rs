@@ -254,7 +254,7 @@ impl CudaDecoder {
     }
 
     pub fn parameters(&self) -> u64 {
-        self.network.config.parameters().all()
+        self.network.config.parameters()
     }
 
     pub fn weight_bytes(&self) -> u64 {

@@ -12,7 +12,7 @@ use super::room::Limits;
 use super::upload::upload_now;
 use crate::model::batch::Batch;
 use crate::model::choice::Choice;
-use crate::model::config::{DecoderConfig, FeedConfig};
+use crate::model::config::{DecoderConfig, FeedConfig, LayerConfig};
 use crate::model::decoder::Decoder;
 use crate::model::kernel_cases::{self, Argument, Chance, Family, Launch, Size};
 use crate::model::random::RandomShape;
@@ -170,21 +170,19 @@ impl Subject {
         TokenId(mixed as u32)
     }
 
-    /// Parameters that every token is multiplied with.
+    /// Parameters of the layers' matrices that every token is multiplied with.
     fn active_parameters(&self) -> f64 {
-        let all = self.config.parameters();
-        let unused: u64 = self
-            .config
-            .layers
-            .iter()
-            .map(|layer| match layer.feed {
+        let (hidden, heads) = (self.config.hidden, self.config.heads);
+        let layer = |layer: &LayerConfig| {
+            let feed = match layer.feed {
+                FeedConfig::Dense { inner } => 3 * inner,
                 FeedConfig::Experts {
                     count, used, inner, ..
-                } => 3 * (self.config.hidden * inner * (count - used)) as u64,
-                FeedConfig::Dense { .. } => 0,
-            })
-            .sum();
-        (all.matrices - unused) as f64
+                } => count + 3 * inner * used,
+            };
+            hidden * (heads.fused_width() + heads.query_width() + feed)
+        };
+        self.config.layers.iter().map(layer).sum::<usize>() as f64
     }
 
     fn head_parameters(&self) -> f64 {
