@@ -26,9 +26,9 @@ mod stop;
 mod turns;
 mod weights;
 
-pub use crate::model::{ChatMessage, Compute, ModelSource, Precision};
+pub use crate::model::{CallForm, CallParser, ChatMessage, Compute, ModelSource, Precision, Said, Tool};
 pub use board::{Occupancy, PageUse};
-pub use grammar::Constraint;
+pub use grammar::{CallRule, Callable, Constraint, Instead};
 pub use request::{
     EngineError, Event, FinishReason, Job, JobStream, JobTiming, Logprobs, Outcome, Sampling, TokenLogprob,
 };
@@ -83,6 +83,16 @@ impl Engine {
 
     /// The tokens of a conversation, by the model's own template.
     pub fn chat_prompt(&self, model: ModelId, messages: &[ChatMessage]) -> Result<Vec<TokenId>, EngineError> {
+        self.tool_prompt(model, messages, &[])
+    }
+
+    /// The same for a model that may call functions.
+    pub fn tool_prompt(
+        &self,
+        model: ModelId,
+        messages: &[ChatMessage],
+        tools: &[Tool],
+    ) -> Result<Vec<TokenId>, EngineError> {
         let desk = &self.0.desks[model.index()];
         let refuse = |reason: String| EngineError::Template {
             model: self.name(model),
@@ -92,8 +102,14 @@ impl Engine {
         let template = template.ok_or_else(|| {
             refuse("it has none; use /v1/completions with a prompt written for it".to_owned())
         })?;
-        let text = template.render(messages).map_err(refuse)?;
+        let text = template.render_conversation(messages, tools).map_err(refuse)?;
         desk.tokenizer.encode(&text, false).map_err(refuse)
+    }
+
+    /// The form in which a model writes calls of functions.
+    pub fn call_form(&self, model: ModelId) -> CallForm {
+        let template = self.0.desks[model.index()].template.as_ref();
+        template.map_or(CallForm::TAGGED, ChatTemplate::call_form)
     }
 
     /// The tokens of a plain text, with what the tokenizer puts around it.
@@ -170,14 +186,23 @@ impl Engine {
         self.guide(job).map(drop)
     }
 
+    /// Whether a model could keep an answer to a constraint.
+    pub fn check_constraint(&self, model: ModelId, constraint: &Constraint) -> Result<(), EngineError> {
+        self.compile(model, constraint).map(drop)
+    }
+
     /// Compiles a job's constraint; its model remembers the latest ones.
     fn guide(&self, job: &Job) -> Result<Option<Guide>, EngineError> {
         let Some(constraint) = &job.constraint else {
             return Ok(None);
         };
-        let guide = self.0.desks[job.model.index()].grammars.guide(constraint);
-        guide.map(Some).map_err(|reason| EngineError::Constraint {
-            model: self.name(job.model),
+        self.compile(job.model, constraint).map(Some)
+    }
+
+    fn compile(&self, model: ModelId, constraint: &Constraint) -> Result<Guide, EngineError> {
+        let guide = self.0.desks[model.index()].grammars.guide(constraint);
+        guide.map_err(|reason| EngineError::Constraint {
+            model: self.name(model),
             reason,
         })
     }

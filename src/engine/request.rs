@@ -109,6 +109,8 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     pub finish: FinishReason,
+    /// The stop string that ended it.
+    pub stopped_by: Option<String>,
     pub prompt_tokens: u32,
     /// Prompt tokens whose keys and values were found in the prefix cache.
     pub cached_tokens: u32,

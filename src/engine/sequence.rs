@@ -271,6 +271,7 @@ impl Sequence {
         };
         Event::Done(Outcome {
             finish,
+            stopped_by: self.stop.found().map(str::to_owned),
             prompt_tokens: self.job.prompt.len() as u32,
             cached_tokens: self.chain.cached() as u32,
             completion_tokens: self.answer_tokens(),

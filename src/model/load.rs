@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::ModelError;
+use super::calls::CallForm;
 use super::checkpoint::Checkpoint;
 use super::config::{self, DecoderConfig, SUPPORTED};
 use super::decoder::Decoder;
@@ -78,7 +79,9 @@ pub fn load(source: &ModelSource, compute: Compute, precision: Precision) -> Res
     } else {
         (None, Shape::parse(&place, &json)?)
     };
+    let form = template.as_ref().map(ChatTemplate::call_form);
     let tokenizer = checkpoint.tokenizer(shape.vocabulary)?;
+    let tokenizer = tokenizer.showing(form.iter().flat_map(CallForm::marks));
     let end_tokens = checkpoint.end_tokens(&shape.end_tokens, &tokenizer)?;
     let (vocabulary, max_positions) = (shape.vocabulary, shape.max_positions);
     let weights = checkpoint.weights()?;

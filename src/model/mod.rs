@@ -5,6 +5,7 @@
 mod attention;
 mod batch;
 mod block;
+mod calls;
 mod checkpoint;
 mod config;
 mod decoder;
@@ -36,6 +37,7 @@ mod tokenizer;
 mod weights;
 
 pub use batch::{Batch, Logits};
+pub use calls::{CallForm, CallParser, Said, Tool};
 pub use decoder::Decoder;
 pub use detokenizer::Detokenizer;
 pub use encoder::{Encoder, EncoderInspection, inspect_encoder};

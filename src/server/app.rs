@@ -13,7 +13,9 @@ use super::body::MOST_BYTES;
 use super::dashboard;
 use super::desk::{Desk, DeskError};
 use super::fault::Fault;
-use super::handlers::{feedback, generate, live, models, requests, router as routing, status};
+use super::handlers::{
+    feedback, generate, live, messages, models, requests, responses, router as routing, status,
+};
 use super::request_id::identify;
 use super::wire::unix_seconds;
 
@@ -85,6 +87,14 @@ pub fn router(state: AppState) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(generate::chat_completions))
         .route("/v1/completions", post(generate::completions))
+        .route("/v1/responses", post(responses::create))
+        .route(
+            "/v1/responses/{id}",
+            get(responses::one).delete(responses::delete),
+        )
+        .route("/v1/responses/{id}/input_items", get(responses::input_items))
+        .route("/v1/messages", post(messages::create))
+        .route("/v1/messages/count_tokens", post(messages::count_tokens))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/feedback", post(feedback::feedback))
@@ -104,6 +114,7 @@ pub fn router(state: AppState) -> Router {
         .layer(DefaultBodyLimit::max(MOST_BYTES))
         .layer(from_fn_with_state(state.clone(), guard))
         .layer(from_fn(identify))
+        .layer(from_fn(messages::errors_in_shape))
         .with_state(state)
 }
 

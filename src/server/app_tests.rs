@@ -122,8 +122,9 @@ async fn the_dashboard_needs_no_key_and_names_no_other_host() {
     let (url, client) = (open(keys).await, Client::new());
     for (path, media) in [
         ("/", "text/html"),
-        ("/dashboard.css", "text/css"),
-        ("/dashboard.js", "text/javascript"),
+        ("/dashboard/style.css", "text/css"),
+        ("/dashboard/main.js", "text/javascript"),
+        ("/dashboard/panels.js", "text/javascript"),
     ] {
         let response = client.get(format!("{url}{path}")).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{path}");

@@ -83,6 +83,36 @@ impl Fault {
         self
     }
 
+    /// Names the input where a chat would name its messages, and the format where a response has it.
+    pub fn about_the_input(mut self) -> Self {
+        let own = match self.param.as_deref() {
+            Some("messages") => "input",
+            Some("response_format") => "text.format",
+            _ => return self,
+        };
+        self.param = Some(own.to_owned());
+        self
+    }
+
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What Anthropic's clients expect as `error`.
+    pub fn anthropic(&self) -> Value {
+        let kind = match self.status {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
+            StatusCode::NOT_FOUND => "not_found_error",
+            StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
+            status if status.is_server_error() => "api_error",
+            _ => "invalid_request_error",
+        };
+        json!({"type": kind, "message": self.message})
+    }
+
     /// The body: `{"error": {...}}`.
     pub fn object(&self) -> Value {
         json!({"error": {
@@ -156,8 +186,20 @@ impl From<DeskError> for Fault {
             DeskError::TokenBias { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, Some("invalid_value"), message).about("logit_bias")
             }
+            DeskError::WrongTool { at, .. } => {
+                let param = format!("tools[{at}]");
+                Self::new(StatusCode::BAD_REQUEST, Some("invalid_value"), message).about(param)
+            }
             DeskError::UnknownRequest { .. } => {
                 Self::new(StatusCode::NOT_FOUND, Some("request_not_found"), message).about("request_id")
+            }
+            DeskError::UnknownResponse { param, .. } => {
+                // What a body refers to is a part of it; what an address refers to is the address.
+                let (status, code) = match param {
+                    "previous_response_id" => (StatusCode::BAD_REQUEST, "previous_response_not_found"),
+                    _ => (StatusCode::NOT_FOUND, "response_not_found"),
+                };
+                Self::new(status, Some(code), message).about(param)
             }
             DeskError::Contradiction { .. } => {
                 Self::new(StatusCode::CONFLICT, Some("feedback_conflict"), message).about("satisfied")
@@ -169,7 +211,7 @@ impl From<DeskError> for Fault {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("unavailable"), message).retry_after(SOON)
             }
             DeskError::Engine(error) => engine_fault(error),
-            DeskError::Store(_) | DeskError::Lost => {
+            DeskError::Store(_) | DeskError::Unreadable { .. } | DeskError::Lost => {
                 tracing::error!(%message, "a request failed");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, Some("internal_error"), message)
             }
@@ -223,6 +265,7 @@ impl From<prometheus::Error> for Fault {
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.object())).into_response();
+        response.extensions_mut().insert(self.clone());
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

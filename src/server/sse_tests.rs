@@ -49,10 +49,10 @@ fn told(
 ) -> Vec<String> {
     let heading = Heading {
         created: 1_700_000_000,
-        ..Heading::new(shape, RequestId(1), "small")
+        ..Heading::new(shape, RequestId(1), "small", false)
     };
-    let mut teller = Teller::new(Chunks::new(heading, choices, include_usage, logprobs), choices);
-    pieces.into_iter().for_each(|piece| teller.hear(piece));
+    let mut teller = ChunkTeller::new(Chunks::new(heading, choices, include_usage, logprobs), choices);
+    pieces.into_iter().for_each(|piece| teller.take(piece));
     assert!(teller.over, "every stream ends");
     teller.ready.into()
 }
@@ -69,6 +69,7 @@ fn done(choice: usize) -> Piece {
     Piece::Done {
         choice,
         finish: FinishReason::Stop,
+        stopped_by: None,
     }
 }
 
@@ -103,7 +104,7 @@ fn a_chat_stream() {
     assert_eq!(
         events,
         [
-            choice(r#"{"role":"assistant","content":""}"#, "null") + "}",
+            choice(r#"{"role":"assistant","content":"","refusal":null}"#, "null") + "}",
             choice(r#"{"content":"4"}"#, "null") + "}",
             choice(r#"{"content":"2"}"#, "null") + "}",
             choice("{}", r#""stop""#) + "," + EXTENSION + "}",

@@ -155,7 +155,7 @@ impl Inner {
     ) -> Result<Vec<JobStream>, DeskError> {
         // Dropping the streams submitted so far cancels them when a later one is refused.
         let streams: Result<Vec<_>, EngineError> = plan
-            .jobs(facts)
+            .jobs(&self.engine, facts)
             .into_iter()
             .map(|job| self.engine.submit(job))
             .collect();
@@ -171,7 +171,7 @@ impl Inner {
         let started = decision.explore.iter().filter_map(|model| {
             let facts = self.facts(*model).ok()?;
             let account = RequestId::fresh();
-            let jobs = plan.exploration_jobs(facts, account);
+            let jobs = plan.exploration_jobs(&self.engine, facts, account);
             let streams: Result<Vec<_>, EngineError> =
                 jobs.into_iter().map(|job| self.engine.submit(job)).collect();
             match streams {

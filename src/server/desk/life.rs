@@ -13,6 +13,7 @@ use crate::store::Commit;
 use crate::units::{Joules, ModelId, RequestId};
 
 use super::dispatch::{Dispatched, Exploration, millis};
+use super::ear::Ear;
 use super::feedback::verdict;
 use super::labels;
 use super::piece::{Answer, Piece, Summary};
@@ -54,6 +55,7 @@ impl Inner {
             request,
             model: dispatched.facts.name.clone(),
             choices: dispatched.streams.len(),
+            prompt_tokens: prompt_tokens(&plan, &dispatched),
             pieces,
         };
         let errand = Errand {
@@ -83,7 +85,12 @@ impl Inner {
             .map(|exploration| exploration.account)
             .collect();
         let explored = Box::pin(self.gather(explorations, &errand.plan.ask));
-        let heard = pump(streams, &client, model, &self.metrics, &mut spoken).await;
+        let form = self.engine.call_form(model);
+        let tools = errand.plan.ask.tools.as_ref();
+        let mut ears: Vec<Ear> = (0..spoken.len())
+            .map(|choice| Ear::new(errand.plan.request, choice, tools, &form))
+            .collect();
+        let heard = pump(streams, &client, model, &self.metrics, &mut ears, &mut spoken).await;
         let mut story = self.story(&errand, spoken);
         story.exploring = !accounts.is_empty();
         story.finish = match heard {
@@ -354,10 +361,14 @@ impl Inner {
     }
 }
 
+fn prompt_tokens(plan: &Plan, dispatched: &Dispatched) -> u32 {
+    let by_model = plan.prompt_tokens();
+    by_model.get(dispatched.facts.id.index()).copied().unwrap_or(0)
+}
+
 /// Tokens in and out. A prompt counts once however many answers it gets.
 fn usage(plan: &Plan, dispatched: &Dispatched, spoken: &[Spoken]) -> Usage {
     let n = plan.ask.n.max(1) as usize;
-    let prompts = plan.prompt_tokens();
     let outcomes = || {
         spoken
             .iter()
@@ -365,7 +376,7 @@ fn usage(plan: &Plan, dispatched: &Dispatched, spoken: &[Spoken]) -> Usage {
             .filter_map(|(choice, said)| Some((choice, said.outcome.as_ref()?)))
     };
     Usage {
-        prompt_tokens: prompts.get(dispatched.facts.id.index()).copied().unwrap_or(0),
+        prompt_tokens: prompt_tokens(plan, dispatched),
         cached_tokens: outcomes()
             .filter(|(choice, _)| choice % n == 0)
             .map(|(_, done)| done.cached_tokens)

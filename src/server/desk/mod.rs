@@ -6,6 +6,7 @@
 
 mod dispatch;
 mod docket;
+mod ear;
 mod error;
 mod eyes;
 mod feedback;
@@ -19,6 +20,7 @@ mod piece;
 mod plan;
 mod pump;
 mod record;
+mod responses;
 mod start;
 mod story;
 
@@ -41,6 +43,7 @@ pub use error::DeskError;
 pub use eyes::Eyes;
 pub use live::News;
 pub use piece::{Answer, Piece, Summary};
+pub use responses::Kept;
 pub use start::{DeskSetup, StartError, saved_ledger};
 
 use docket::Docket;
@@ -89,6 +92,12 @@ impl Desk {
         let plan = self.0.plan(request, ask).await?;
         let embedding = self.0.look(&plan).await;
         self.0.preview(&plan, embedding)
+    }
+
+    /// Tokens of the prompts of an ask: of the model that needs most where several may answer.
+    pub async fn prompt_tokens(&self, request: RequestId, ask: Ask) -> Result<u32, DeskError> {
+        let plan = self.0.plan(request, ask).await?;
+        Ok(plan.prompt_tokens().into_iter().max().unwrap_or(0))
     }
 
     /// Takes a user's verdict; returns once it is durable.
