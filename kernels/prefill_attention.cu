@@ -19,9 +19,11 @@ template <int DIM> __device__ __forceinline__ uint32_t piece_at(uint32_t row, ui
     return row * (DIM / 8) + (piece ^ turn);
 }
 
-// Brings `count` rows of `dim` values, `from(row)` or null for a row of zeros, each padded to DIM.
+// Brings `count` rows of `dim` values, `from(row)` or null for a row of zeros, each padded to DIM. `base` is any address
+// that copies of nothing may name.
 template <class T, int DIM, class From>
-__device__ __forceinline__ void bring(uint4 *to, uint32_t count, uint32_t dim, bool wide, const From &from) {
+__device__ __forceinline__ void bring(uint4 *to, const T *base, uint32_t count, uint32_t dim, bool wide,
+                                      const From &from) {
     constexpr uint32_t PIECES = DIM / 8;
     for (uint32_t i = threadIdx.x; i < count * PIECES; i += WARPS * WARP) {
         const uint32_t row = i / PIECES, piece = i % PIECES;
@@ -29,7 +31,7 @@ __device__ __forceinline__ void bring(uint4 *to, uint32_t count, uint32_t dim, b
         const bool there = source && piece * 8 < dim;
         uint4 *place = to + piece_at<DIM>(row, piece);
         if (wide) {
-            copy16_later(place, there ? source + piece * 8 : nullptr, there);
+            copy16_later(place, there ? source + piece * 8 : base, there);
         } else {
             *place = there ? raw8(source, piece * 8, dim, false) : make_uint4(0, 0, 0, 0);
         }
@@ -80,10 +82,10 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
             const uint64_t page = table[token / PAGE_TOKENS];
             return pages + ((page * kv_heads + kv_head) * PAGE_TOKENS + token % PAGE_TOKENS) * dim;
         };
-        bring<T, DIM>(to, KEY_TOKENS, dim, wide, [&](uint32_t row) { return row_of(keys, row); });
-        bring<T, DIM>(to + TILE, KEY_TOKENS, dim, wide, [&](uint32_t row) { return row_of(values, row); });
+        bring<T, DIM>(to, keys, KEY_TOKENS, dim, wide, [&](uint32_t row) { return row_of(keys, row); });
+        bring<T, DIM>(to + TILE, values, KEY_TOKENS, dim, wide, [&](uint32_t row) { return row_of(values, row); });
     };
-    bring<T, DIM>(queries, ROWS, dim, wide_queries, query_row);
+    bring<T, DIM>(queries, q, ROWS, dim, wide_queries, query_row);
     bring_tile(first_tile);
     end_copies();
 

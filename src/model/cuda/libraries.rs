@@ -6,7 +6,6 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use candle_core::cuda_backend::cudarc;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
 /// Where toolkits install themselves, besides what the loader searches by itself.
@@ -25,12 +24,12 @@ pub fn present() -> Result<(), String> {
 
 fn look() -> Result<(), String> {
     // SAFETY: it opens the library and asks nothing of it.
-    if !unsafe { driver_present() } {
+    if !unsafe { cudarc::driver::sys::is_culib_present() } {
         return Err("there is no NVIDIA driver on this machine: libcuda.so.1 cannot be loaded".to_owned());
     }
     preload();
     // SAFETY: as above.
-    if !unsafe { blas_present() } {
+    if !unsafe { cudarc::cublas::sys::is_culib_present() } {
         return Err(
             "libcublas.so.13 cannot be loaded: install CUDA 13's cuBLAS, say by `pip install nvidia-cublas`, and put \
              its folder (nvidia/cu13/lib) in LD_LIBRARY_PATH"
@@ -38,29 +37,6 @@ fn look() -> Result<(), String> {
         );
     }
     Ok(())
-}
-
-#[cfg(feature = "dynamic-loading")]
-unsafe fn driver_present() -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { cudarc::driver::sys::is_culib_present() }
-}
-
-#[cfg(feature = "dynamic-loading")]
-unsafe fn blas_present() -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { cudarc::cublas::sys::is_culib_present() }
-}
-
-/// A program that was linked with the libraries does not start without them.
-#[cfg(not(feature = "dynamic-loading"))]
-unsafe fn driver_present() -> bool {
-    true
-}
-
-#[cfg(not(feature = "dynamic-loading"))]
-unsafe fn blas_present() -> bool {
-    true
 }
 
 /// Loads cuBLAS from where toolkits install it; who asks for it by its name later gets what is loaded.

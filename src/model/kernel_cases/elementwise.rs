@@ -172,8 +172,8 @@ impl Case for NormCase {
         let kernel = format!("rms_norm_{}", half.name());
         bench.launch(&Launch::new(kernel, [self.rows, 1, 1], 512), &arguments)?;
         let mut want = Vec::new();
-        for row in 0..self.rows as usize {
-            let from = if self.picked { picked[row] as usize } else { row };
+        for (row, picked) in picked.iter().enumerate() {
+            let from = if self.picked { *picked as usize } else { row };
             let x = &x[from * stride..][..stride];
             want.extend(normed(&x[..width], &weight, EPS));
             if !self.picked {

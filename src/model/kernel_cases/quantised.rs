@@ -48,7 +48,7 @@ impl Packing {
             (Kind::Q8_0, 0..2) => scales + at,
             (Kind::Q8_0, _) => {
                 let i = at - 2;
-                if block + 1 == blocks && block % 2 == 0 {
+                if block + 1 == blocks && block.is_multiple_of(2) {
                     base + i
                 } else {
                     (index - block % 2) * 32 + i / 8 * 16 + block % 2 * 8 + i % 8
