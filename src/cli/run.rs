@@ -20,7 +20,7 @@ pub async fn run(args: RunArgs) -> Result<(), CliError> {
     let target = target(&args.model);
     // One answer leaves nothing behind: its log lives as long as it does.
     let scratch = Scratch::new()?;
-    let desk = house::open(&zoo, &plan, &scratch.0).await?;
+    let desk = house::open(&zoo, &plan, &scratch.0, house::loading(&zoo, &plan)).await?;
     let ask = Ask {
         target,
         prompts: vec![Prompt::Chat(vec![ChatMessage::new("user", prompt)])],
@@ -34,6 +34,7 @@ pub async fn run(args: RunArgs) -> Result<(), CliError> {
         stop: Vec::new(),
         logprobs: None,
         constraint: None,
+        tools: None,
         delivery: Delivery::Stream { include_usage: true },
         reference: None,
     };
@@ -52,7 +53,7 @@ pub async fn run(args: RunArgs) -> Result<(), CliError> {
                 let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
                 written.map_err(|e| failed(&format!("standard output cannot be written: {e}")))?;
             }
-            Piece::Done { .. } => {}
+            Piece::Call { .. } | Piece::Arguments { .. } | Piece::Done { .. } => {}
             Piece::Finished(summary) => outcome = Ok(summary),
             Piece::Failed(error) => outcome = Err(failed(&error)),
         }

@@ -117,6 +117,11 @@ impl DeviceBook {
         self.lag_nanos() as f64 * 1e-9
     }
 
+    /// Whether the lag was looked for long enough; a meter that shows energy at once has none to find.
+    pub(super) fn lag_is_found(&self) -> bool {
+        self.lag.as_ref().is_none_or(LagScan::is_found)
+    }
+
     pub(super) fn late_steps(&self) -> u64 {
         self.late_steps
     }

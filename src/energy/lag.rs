@@ -22,6 +22,8 @@ const PAUSE: usize = 256;
 /// The first scans follow each other more closely, because until the lag is found every tick is placed wrongly.
 const EARLY_PAUSE: usize = 64;
 const EARLY_SCANS: u32 = 6;
+/// The second scan confirms or mends what the first made of few ticks.
+const ENOUGH_SCANS: u32 = 2;
 /// Another lag must leave this share of the present one's residual, or less, to replace it.
 const MUST_IMPROVE: f64 = 0.85;
 
@@ -51,6 +53,8 @@ pub(super) struct LagScan {
     steps: VecDeque<ClockedStep>,
     fresh: usize,
     scans: u32,
+    /// The latest scan found what the one before it had found.
+    confirmed: bool,
     lag_nanos: u64,
 }
 
@@ -62,8 +66,14 @@ impl LagScan {
             steps: VecDeque::new(),
             fresh: 0,
             scans: 0,
+            confirmed: false,
             lag_nanos: 0,
         }
+    }
+
+    /// Whether enough ticks were looked at, more than once and with one result, for the lag to be believed.
+    pub(super) fn is_found(&self) -> bool {
+        self.scans >= ENOUGH_SCANS && self.confirmed
     }
 
     /// The lag in nanoseconds.
@@ -136,11 +146,11 @@ impl LagScan {
         self.scans = self.scans.saturating_add(1);
         let present = self.residual(self.lag_nanos, &works);
         let (best, residual) = self.best(&works);
-        if best == self.lag_nanos || residual > MUST_IMPROVE * present {
-            return false;
+        self.confirmed = best == self.lag_nanos || residual > MUST_IMPROVE * present;
+        if !self.confirmed {
+            self.lag_nanos = best;
         }
-        self.lag_nanos = best;
-        true
+        !self.confirmed
     }
 
     /// The lag of the least residual, and that residual: the best candidate, then ever closer around it.

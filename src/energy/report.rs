@@ -91,6 +91,8 @@ pub struct DeviceEnergy {
     pub tick_seconds: Option<f64>,
     /// How much later the counter shows energy than it was spent, as found by the lag scan.
     pub lag_seconds: f64,
+    /// Whether the scan has seen enough of idle and busy times to be believed.
+    pub lag_is_found: bool,
     /// Mean relative error with which a tick's energy was predicted before it was read. `None` until there is one.
     pub fit_error: Option<f64>,
     /// Steps that were told only after their time was settled and thus got nothing (see `EnergyHandle::begin_step`).

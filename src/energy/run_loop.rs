@@ -322,6 +322,7 @@ impl RunLoop {
             idle_watts: Watts(book.law().idle_watts()),
             tick_seconds: station.ticks.period(),
             lag_seconds: book.lag_seconds(),
+            lag_is_found: book.lag_is_found(),
             fit_error: book.law().error(),
             late_steps: book.late_steps(),
             reads: station.reads,

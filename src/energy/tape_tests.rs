@@ -19,6 +19,7 @@ fn lane(device: u16) -> LaneDevice {
         device: DeviceId(device),
         name: format!("lane {device}"),
         cuda_ordinal: None,
+        cuda_uuid: None,
     }
 }
 
@@ -80,7 +81,7 @@ fn serve(
         handle.finished(id);
     }
     let last = block_on(handle.settled(RequestId(ids.end - 1))).unwrap();
-    assert!(last.is_final && last.exploration.0 > 0.0);
+    assert!(last.is_final);
     let totals = block_on(handle.shutdown());
     let mut said = BTreeMap::new();
     while let Ok((id, energy)) = finals.try_recv() {
@@ -96,6 +97,8 @@ fn a_replayed_tape_says_what_the_thread_said() {
     let path = folder.path().join("tape.jsonl");
     let clock = Clock::start();
     let (mut said, totals) = serve(&start(&path, clock, None), &clock, 0..20);
+    // A thread held up between looking at the clock and telling of its step gets nothing for it; not all are.
+    assert!(said.values().any(|energy| energy.exploration.0 > 0.0));
     assert_eq!(
         replay_tape(&path).unwrap(),
         TapeReplay {

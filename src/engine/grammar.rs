@@ -4,6 +4,10 @@
 //! A grammar is compiled where the request is checked, outside the lane, and a [`Guide`] then goes with its sequence:
 //! what it knows are the answer's tokens, so neither the company in a batch nor a preemption can disturb it.
 
+mod calls;
+
+pub use calls::{CallRule, Callable, Instead};
+
 use std::collections::VecDeque;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -35,6 +39,8 @@ pub enum Constraint {
     Regex(String),
     /// A text of this grammar in Lark's notation.
     Lark(String),
+    /// Calls of functions.
+    Calls(CallRule),
 }
 
 impl Constraint {
@@ -47,6 +53,7 @@ impl Constraint {
             Self::JsonSchema(_) => Err("a schema is an object, true or false".to_owned()),
             Self::Regex(pattern) => Ok(TopLevelGrammar::from_regex(pattern)),
             Self::Lark(grammar) => Ok(TopLevelGrammar::from_lark(grammar.clone())),
+            Self::Calls(rule) => Ok(TopLevelGrammar::from_lark(rule.lark()?)),
         }
     }
 }
@@ -174,10 +181,15 @@ impl Grammars {
     }
 }
 
-/// The first line of what a compiler says; the rest is its own state.
+/// The first line of what a compiler says, without where in a grammar that nobody sees; the rest is its own state.
 fn plain(error: &str) -> String {
     let line = error.lines().next().unwrap_or_default();
-    line.trim_end_matches("<non-verbose/>").trim().to_owned()
+    let place = line.strip_prefix("at ").and_then(|rest| rest.split_once("): "));
+    let what = place.map_or(line, |(_, what)| what);
+    what.trim_end_matches("<non-verbose/>")
+        .trim()
+        .trim_end_matches(':')
+        .to_owned()
 }
 
 /// Where one answer stands in its grammar.

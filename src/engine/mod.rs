@@ -17,15 +17,20 @@ mod plan;
 mod prefix;
 mod request;
 mod sampler;
+#[doc(hidden)]
+#[cfg(any(test, feature = "cuda"))]
+pub mod sampling_cases;
 mod sequence;
 mod start;
 mod stop;
 mod turns;
 mod weights;
 
-pub use crate::model::{ChatMessage, Compute, ModelSource, Precision};
+pub use crate::model::{
+    CallForm, CallParser, ChatMessage, Compute, CudaFacts, ModelSource, Precision, Said, Tool, cuda_device,
+};
 pub use board::{Occupancy, PageUse};
-pub use grammar::Constraint;
+pub use grammar::{CallRule, Callable, Constraint, Instead};
 pub use request::{
     EngineError, Event, FinishReason, Job, JobStream, JobTiming, Logprobs, Outcome, Sampling, TokenLogprob,
 };
@@ -80,6 +85,16 @@ impl Engine {
 
     /// The tokens of a conversation, by the model's own template.
     pub fn chat_prompt(&self, model: ModelId, messages: &[ChatMessage]) -> Result<Vec<TokenId>, EngineError> {
+        self.tool_prompt(model, messages, &[])
+    }
+
+    /// The same for a model that may call functions.
+    pub fn tool_prompt(
+        &self,
+        model: ModelId,
+        messages: &[ChatMessage],
+        tools: &[Tool],
+    ) -> Result<Vec<TokenId>, EngineError> {
         let desk = &self.0.desks[model.index()];
         let refuse = |reason: String| EngineError::Template {
             model: self.name(model),
@@ -89,8 +104,14 @@ impl Engine {
         let template = template.ok_or_else(|| {
             refuse("it has none; use /v1/completions with a prompt written for it".to_owned())
         })?;
-        let text = template.render(messages).map_err(refuse)?;
+        let text = template.render_conversation(messages, tools).map_err(refuse)?;
         desk.tokenizer.encode(&text, false).map_err(refuse)
+    }
+
+    /// The form in which a model writes calls of functions.
+    pub fn call_form(&self, model: ModelId) -> CallForm {
+        let template = self.0.desks[model.index()].template.as_ref();
+        template.map_or(CallForm::TAGGED, ChatTemplate::call_form)
     }
 
     /// The tokens of a plain text, with what the tokenizer puts around it.
@@ -100,6 +121,21 @@ impl Engine {
             model: self.name(model),
             reason,
         })
+    }
+
+    /// Refuses at once what the queue has no room for. Who passes may still be refused by [`Engine::submit`].
+    ///
+    /// # Errors
+    /// `QueueFull`.
+    pub fn check_room(&self) -> Result<(), EngineError> {
+        let board = &self.0.board;
+        match board.full(self.0.max_queue) {
+            None => Ok(()),
+            Some(waiting) => Err(EngineError::QueueFull {
+                waiting,
+                retry_after: board.time_to_drain(),
+            }),
+        }
     }
 
     /// Puts a job in the queue of its model's lane.
@@ -117,7 +153,7 @@ impl Engine {
             .enter_queue(model, self.0.max_queue)
             .map_err(|waiting| EngineError::QueueFull {
                 waiting,
-                retry_after_seconds: self.0.board.seconds_to_drain(),
+                retry_after: self.0.board.time_to_drain(),
             })?;
         let (events, stream) = mpsc::unbounded_channel();
         let arrival = sequence::Arrival {
@@ -167,14 +203,23 @@ impl Engine {
         self.guide(job).map(drop)
     }
 
+    /// Whether a model could keep an answer to a constraint.
+    pub fn check_constraint(&self, model: ModelId, constraint: &Constraint) -> Result<(), EngineError> {
+        self.compile(model, constraint).map(drop)
+    }
+
     /// Compiles a job's constraint; its model remembers the latest ones.
     fn guide(&self, job: &Job) -> Result<Option<Guide>, EngineError> {
         let Some(constraint) = &job.constraint else {
             return Ok(None);
         };
-        let guide = self.0.desks[job.model.index()].grammars.guide(constraint);
-        guide.map(Some).map_err(|reason| EngineError::Constraint {
-            model: self.name(job.model),
+        self.compile(job.model, constraint).map(Some)
+    }
+
+    fn compile(&self, model: ModelId, constraint: &Constraint) -> Result<Guide, EngineError> {
+        let guide = self.0.desks[model.index()].grammars.guide(constraint);
+        guide.map_err(|reason| EngineError::Constraint {
+            model: self.name(model),
             reason,
         })
     }

@@ -5,6 +5,8 @@
 pub struct StopFinder {
     stops: Vec<String>,
     held: String,
+    /// The stop string that appeared first.
+    found: Option<String>,
 }
 
 impl StopFinder {
@@ -12,7 +14,13 @@ impl StopFinder {
         Self {
             stops: stops.iter().filter(|s| !s.is_empty()).cloned().collect(),
             held: String::new(),
+            found: None,
         }
+    }
+
+    /// The stop string that ended the text.
+    pub fn found(&self) -> Option<&str> {
+        self.found.as_deref()
     }
 
     /// The text that may be shown now, and whether a stop string ended it.
@@ -21,12 +29,13 @@ impl StopFinder {
             return (text.to_owned(), false);
         }
         self.held.push_str(text);
-        if let Some(at) = self
+        if let Some((at, stop)) = self
             .stops
             .iter()
-            .filter_map(|stop| self.held.find(stop.as_str()))
+            .filter_map(|stop| Some((self.held.find(stop.as_str())?, stop)))
             .min()
         {
+            self.found = Some(stop.clone());
             let mut shown = std::mem::take(&mut self.held);
             shown.truncate(at);
             return (shown, true);
@@ -81,6 +90,7 @@ mod tests {
                 shown.push_str(&finder.finish());
             }
             prop_assert_eq!(stopped, whole.is_some());
+            prop_assert_eq!(finder.found().is_some_and(|stop| stops.iter().any(|own| own == stop)), stopped);
             if stops.len() == 1 {
                 prop_assert_eq!(shown, &text[..whole.unwrap_or(text.len())]);
             } else {

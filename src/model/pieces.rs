@@ -61,6 +61,13 @@ impl Pieces {
         self.special.get(token.0 as usize).copied().unwrap_or(false)
     }
 
+    /// Takes a special token for text.
+    pub fn show(&mut self, token: TokenId) {
+        if let Some(special) = self.special.get_mut(token.0 as usize) {
+            *special = false;
+        }
+    }
+
     /// How many spaces at the beginning of a text do not belong to it.
     pub fn leading_spaces(&self) -> usize {
         self.leading_spaces

@@ -1,5 +1,6 @@
 //! Chat templates: Jinja, as `tokenizer_config.json` carries them and as transformers renders them.
 
+mod manner;
 mod python;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,9 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
+
+use super::calls::{CallForm, Tool};
+use manner::Manner;
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -59,6 +63,8 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     /// `bos_token` and its like, as far as the model has them.
     special: BTreeMap<&'static str, String>,
+    /// How it shows functions.
+    manner: Manner,
 }
 
 /// The template of a conversation without tools, and the only one of most models.
@@ -79,7 +85,9 @@ impl ChatTemplate {
     /// template that cannot work is found at load.
     pub fn compile(tokenizer_config: &Json) -> Result<Self, String> {
         let mut environment = python::environment(syntax()?);
+        let mut all = tokenizer_config["added_tokens_decoder"].to_string();
         for (name, source) in sources(&tokenizer_config["chat_template"])? {
+            all += &source;
             environment
                 .add_template_owned(name.clone(), without_generation(&source))
                 .map_err(|e| match name.as_str() {
@@ -91,11 +99,32 @@ impl ChatTemplate {
             .iter()
             .filter_map(|name| Some((*name, special(tokenizer_config, name)?)))
             .collect();
-        let template = Self { environment, special };
+        let mut template = Self {
+            environment,
+            special,
+            manner: Manner::OURS,
+        };
         template
             .render(&[ChatMessage::new("user", "Hello")])
             .map_err(|e| format!("its chat_template fails on one user message: {e}"))?;
+        template.manner = Manner::find(&template, &all);
         Ok(template)
+    }
+
+    /// The form in which the model writes calls of functions.
+    pub fn call_form(&self) -> CallForm {
+        self.manner.form.clone()
+    }
+
+    /// The text of a conversation in which functions may have been called, up to where the model is to answer or to
+    /// call one of `tools`.
+    pub fn render_conversation(&self, messages: &[ChatMessage], tools: &[Tool]) -> Result<String, String> {
+        let (messages, tools) = self.manner.put(messages, tools);
+        let inputs = TemplateInputs {
+            tools,
+            ..TemplateInputs::default()
+        };
+        self.render_with(&messages, &inputs)
     }
 
     /// The text of a conversation up to where the model is to answer.

@@ -49,6 +49,18 @@ impl Tokenizer {
         Ok(Self::new(inner))
     }
 
+    /// The same with these special tokens, as far as it has them, taken for text that shows.
+    pub(super) fn showing(mut self, texts: impl Iterator<Item = &'static str>) -> Self {
+        let shared = Arc::get_mut(&mut self.0).expect("a tokenizer that is being loaded has one holder");
+        for text in texts {
+            let token = shared.inner.token_to_id(text).map(TokenId);
+            if let (Some(pieces), Some(token)) = (&mut shared.pieces, token) {
+                pieces.show(token);
+            }
+        }
+        self
+    }
+
     /// `special` adds what the tokenizer itself puts around a text (a begin token, say); a chat template has
     /// already written those.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<TokenId>, String> {

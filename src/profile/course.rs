@@ -2,7 +2,7 @@
 //! enough.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::bench::{Bench, BenchError, Repeat, Sample};
 use super::grid::Cell;
@@ -20,6 +20,9 @@ const TIGHT: f64 = 0.05;
 const MOST_GAPS: usize = 3;
 /// Quiet before and after the settings of each model.
 const IDLE: Duration = Duration::from_secs(2);
+/// How long work and rests alternate at most until it is known how late a meter shows what was spent. Until then the end
+/// of every burst would be booked as idle.
+const LEARNING: Duration = Duration::from_secs(60);
 
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +75,7 @@ impl Course<'_> {
                 continue;
             }
             let model = &left[0].model;
+            self.learn_lag(&left[0]).await?;
             let before = self.idle(model).await?;
             // Power over time is drawn for the setting that is fullest.
             let fullest = of_model.last();
@@ -90,6 +94,29 @@ impl Course<'_> {
                 before_watts: before,
                 after_watts: after,
             })?;
+        }
+        Ok(())
+    }
+
+    /// Lets the energy thread find its meter's lag, on a setting that is to be measured anyway.
+    async fn learn_lag(&self, cell: &Cell) -> Result<(), CourseError> {
+        let facts = self
+            .bench
+            .facts(&cell.model)
+            .expect("cells are made of the engine's models");
+        let begun = Instant::now();
+        let mut round = None;
+        for seed in 0.. {
+            let device = self.bench.device(facts.device, &facts.device_name).await?;
+            if device.lag_is_found || begun.elapsed() > LEARNING {
+                break;
+            }
+            self.go_on()?;
+            let rounds = round.map_or(1, |round| self.bench.rounds(round, &device));
+            let burst = self.bench.repeat(cell, facts, rounds, seed).await?;
+            round = Some(burst.lasted.div_f64(rounds as f64));
+            // A rest as long as the work: the edges between them are what a lag shows in.
+            tokio::time::sleep(burst.lasted).await;
         }
         Ok(())
     }

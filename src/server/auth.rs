@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
@@ -10,16 +11,23 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use sha2::{Digest, Sha256};
 
 use super::app::AppState;
-use super::dashboard::OPEN_PATHS;
+use super::dashboard;
+use super::docs;
 use super::fault::Fault;
+use super::seats::{Seat, Seats};
 
 /// What answers load balancers, who have no key.
 const OPEN_PATH: &str = "/health";
 /// What makes models work, and is bounded by key.
-const SEATED_PATHS: [&str; 2] = ["/v1/chat/completions", "/v1/completions"];
+const SEATED_PATHS: [&str; 4] = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/messages",
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AuthError {
@@ -28,8 +36,24 @@ pub(super) enum AuthError {
     #[error("the API key is not known here: check it")]
     Wrong,
     #[error("this API key has as many requests under way as it may: wait for one to end")]
-    Busy,
+    Busy { retry_after: Duration },
 }
+
+/// Who asks, as far as keys tell: a digest of the key, `None` where nobody needs one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Owner(pub Option<String>);
+
+impl Owner {
+    fn of(key: &str) -> Self {
+        let digest = Sha256::digest(key.as_bytes());
+        Self(Some(
+            digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect(),
+        ))
+    }
+}
+
+/// Who came in, and the seats of their key if it has a bound.
+type Admitted = (Owner, Option<Seats>);
 
 /// The keys that open the door. With none, every key does and none is needed. Copies share them.
 #[derive(Clone, Default)]
@@ -37,8 +61,9 @@ pub struct Keys(Arc<RwLock<Vec<Key>>>);
 
 struct Key {
     text: String,
+    owner: Owner,
     /// Requests of its holder that may be under way; `None` sets no bound.
-    seats: Option<Arc<Semaphore>>,
+    seats: Option<Seats>,
 }
 
 impl Keys {
@@ -57,22 +82,24 @@ impl Keys {
             .into_iter()
             .map(|text| match old.iter().find(|key| key.text == text) {
                 Some(key) => Key {
+                    owner: key.owner.clone(),
                     text,
                     seats: key.seats.clone(),
                 },
                 None => Key {
+                    owner: Owner::of(&text),
                     text,
-                    seats: most_in_flight.map(|most| Arc::new(Semaphore::new(most))),
+                    seats: most_in_flight.map(Seats::new),
                 },
             })
             .collect();
     }
 
-    /// The seats of the key that was presented, if it has a bound.
-    fn admit(&self, headers: &HeaderMap) -> Result<Option<Arc<Semaphore>>, AuthError> {
+    /// Lets the holder of a known key in.
+    fn admit(&self, headers: &HeaderMap) -> Result<Admitted, AuthError> {
         let ring = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if ring.is_empty() {
-            return Ok(None);
+            return Ok(Admitted::default());
         }
         let given = presented(headers).ok_or(AuthError::Missing)?;
         // Every key is looked at, so that the time taken does not tell which one came near.
@@ -83,7 +110,9 @@ impl Keys {
                 known
             }
         });
-        known.map(|key| key.seats.clone()).ok_or(AuthError::Wrong)
+        known
+            .map(|key| (key.owner.clone(), key.seats.clone()))
+            .ok_or(AuthError::Wrong)
     }
 }
 
@@ -110,32 +139,36 @@ fn same(key: &[u8], given: &[u8]) -> bool {
     difference == 0
 }
 
-/// Guards every route but [`OPEN_PATH`] and the dashboard's files.
-pub(super) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
+/// Guards every route but [`OPEN_PATH`] and the pages' files.
+pub(super) async fn guard(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if path == OPEN_PATH || OPEN_PATHS.contains(&path) {
+    if path == OPEN_PATH || dashboard::OPEN_PATHS.contains(&path) || docs::OPEN_PATHS.contains(&path) {
         return next.run(request).await;
     }
     let seats = match state.keys().admit(request.headers()) {
-        Ok(seats) => seats.filter(|_| SEATED_PATHS.contains(&path)),
+        Ok((owner, seats)) => {
+            let seats = seats.filter(|_| SEATED_PATHS.contains(&path));
+            request.extensions_mut().insert(owner);
+            seats
+        }
         Err(error) => return Fault::from(error).into_response(),
     };
     let Some(seats) = seats else {
         return next.run(request).await;
     };
-    match seats.try_acquire_owned() {
+    match seats.take() {
         Ok(seat) => {
             let response = next.run(request).await;
             response.map(|body| Body::new(Seated { body, _seat: seat }))
         }
-        Err(_) => Fault::from(AuthError::Busy).into_response(),
+        Err(error) => Fault::from(error).into_response(),
     }
 }
 
 /// A response's body with the seat of the request: it is free again when the body has been sent or given up.
 struct Seated {
     body: Body,
-    _seat: OwnedSemaphorePermit,
+    _seat: Seat,
 }
 
 impl HttpBody for Seated {
@@ -210,13 +243,16 @@ mod tests {
     #[test]
     fn a_key_that_stays_keeps_its_seats() {
         let keys = Keys::new(vec!["a".into(), "b".into()], Some(1));
-        let seats = |key: &str| keys.admit(&headers("authorization", &format!("Bearer {key}")));
-        let taken = seats("a").unwrap().unwrap().try_acquire_owned().unwrap();
+        let seats = |key: &str| {
+            let admitted = keys.admit(&headers("authorization", &format!("Bearer {key}")));
+            admitted.map(|(_, seats)| seats)
+        };
+        let taken = seats("a").unwrap().unwrap().take().unwrap();
         keys.replace(vec!["a".into(), "c".into()], Some(1));
-        assert!(seats("a").unwrap().unwrap().try_acquire_owned().is_err());
-        assert!(seats("c").unwrap().unwrap().try_acquire_owned().is_ok());
+        assert!(seats("a").unwrap().unwrap().take().is_err());
+        assert!(seats("c").unwrap().unwrap().take().is_ok());
         assert_eq!(seats("b").err(), Some(AuthError::Wrong));
         drop(taken);
-        assert!(seats("a").unwrap().unwrap().try_acquire_owned().is_ok());
+        assert!(seats("a").unwrap().unwrap().take().is_ok());
     }
 }

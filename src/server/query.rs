@@ -1,9 +1,10 @@
-//! The query string of `/v1/requests`.
+//! The query strings of `/v1/requests` and of a response's items.
 
 use crate::store::Filter;
 use crate::units::RequestId;
 
 use super::fault::Fault;
+use super::wire::ItemPage;
 
 /// Records that one answer may hold.
 const MOST: usize = 1000;
@@ -56,6 +57,49 @@ pub(super) fn log_query(query: &str) -> Result<(Filter, Format), Fault> {
         }
     }
     Ok((filter, format))
+}
+
+/// Items that one answer may hold, and how many it holds unless told.
+const MOST_ITEMS: usize = 100;
+const ITEMS: usize = 20;
+
+/// Reads the query string of a response's items. Unknown names are ignored, wrong values are not.
+pub(super) fn item_query(query: &str) -> Result<ItemPage, Fault> {
+    let mut page = ItemPage {
+        after: None,
+        limit: ITEMS,
+        oldest_first: false,
+    };
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decoded(value);
+        match name {
+            "limit" => {
+                let limit = value
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=MOST_ITEMS).contains(limit));
+                page.limit = limit.ok_or_else(|| {
+                    let message =
+                        format!("'limit' must be an integer from 1 to {MOST_ITEMS}, but it is '{value}'");
+                    Fault::query("limit", message)
+                })?;
+            }
+            "order" => {
+                page.oldest_first = match value.as_str() {
+                    "asc" => true,
+                    "desc" => false,
+                    _ => {
+                        let message = format!("'order' must be asc or desc, but it is '{value}'");
+                        return Err(Fault::query("order", message));
+                    }
+                };
+            }
+            "after" => page.after = Some(value),
+            _ => {}
+        }
+    }
+    Ok(page)
 }
 
 /// Undoes percent-encoding; what is not validly encoded stays as it is.

@@ -26,34 +26,45 @@ const NO_BUFFERING: (HeaderName, HeaderValue) = (
     HeaderValue::from_static("no"),
 );
 
+/// Turns the pieces of an answer into the events of one door.
+pub(super) trait Teller: Send + 'static {
+    fn hear(&mut self, piece: Piece) -> impl Future<Output = ()> + Send;
+
+    /// The next event that is ready to go out.
+    fn next(&mut self) -> Option<Event>;
+
+    /// Whether nothing follows what is ready.
+    fn is_over(&self) -> bool;
+}
+
 /// The response that streams an answer. Dropping it cancels the request.
-pub(super) fn streamed(chunks: Chunks, choices: usize, pieces: UnboundedReceiver<Piece>) -> Response {
-    let events = Sse::new(events(Teller::new(chunks, choices), pieces))
-        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive"));
+pub(super) fn streamed(teller: impl Teller, pieces: UnboundedReceiver<Piece>) -> Response {
+    let events =
+        Sse::new(events(teller, pieces)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive"));
     ([NO_BUFFERING], events).into_response()
 }
 
 fn events(
-    teller: Teller,
+    teller: impl Teller,
     pieces: UnboundedReceiver<Piece>,
 ) -> impl Stream<Item = Result<Event, Infallible>> + Send + 'static {
     stream::unfold((teller, pieces), |(mut teller, mut pieces)| async move {
         loop {
-            if let Some(data) = teller.ready.pop_front() {
-                return Some((Ok(Event::default().data(data)), (teller, pieces)));
+            if let Some(event) = teller.next() {
+                return Some((Ok(event), (teller, pieces)));
             }
-            if teller.over {
+            if teller.is_over() {
                 return None;
             }
             // A life that ends without a word has failed; the client must not take silence for an end.
             let piece = pieces.recv().await.unwrap_or(Piece::Failed(DeskError::Lost));
-            teller.hear(piece);
+            teller.hear(piece).await;
         }
     })
 }
 
-/// Turns pieces into the data of events.
-struct Teller {
+/// Tells an answer in chunks, as chat and completions do.
+pub(super) struct ChunkTeller {
     chunks: Chunks,
     open: usize,
     /// The last choice's end waits here for the joules that its chunk carries.
@@ -62,8 +73,23 @@ struct Teller {
     over: bool,
 }
 
-impl Teller {
-    fn new(chunks: Chunks, choices: usize) -> Self {
+impl Teller for ChunkTeller {
+    async fn hear(&mut self, piece: Piece) {
+        self.take(piece);
+    }
+
+    fn next(&mut self) -> Option<Event> {
+        let data = self.ready.pop_front()?;
+        Some(Event::default().data(data))
+    }
+
+    fn is_over(&self) -> bool {
+        self.over
+    }
+}
+
+impl ChunkTeller {
+    pub fn new(chunks: Chunks, choices: usize) -> Self {
         Self {
             chunks,
             open: choices,
@@ -73,7 +99,7 @@ impl Teller {
         }
     }
 
-    fn hear(&mut self, piece: Piece) {
+    fn take(&mut self, piece: Piece) {
         match piece {
             Piece::Text {
                 choice,
@@ -83,7 +109,20 @@ impl Teller {
                 let chunks = self.chunks.text(choice, &text, &logprobs);
                 self.tell(chunks);
             }
-            Piece::Done { choice, finish } => {
+            Piece::Call {
+                choice,
+                call,
+                id,
+                name,
+            } => {
+                let chunks = self.chunks.call(choice, call, &id, &name);
+                self.tell(chunks);
+            }
+            Piece::Arguments { choice, call, text } => {
+                let chunk = self.chunks.arguments(choice, call, &text);
+                self.tell(vec![chunk]);
+            }
+            Piece::Done { choice, finish, .. } => {
                 self.open = self.open.saturating_sub(1);
                 if self.open == 0 {
                     self.last = Some((choice, finish));

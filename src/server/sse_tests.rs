@@ -34,6 +34,7 @@ fn summary() -> Box<Summary> {
                 queue_ms: 0.0,
                 route_ms: 0.0,
                 first_token_ms: 1.0,
+                engine_ms: 1.5,
                 total_ms: 2.0,
             },
         },
@@ -49,10 +50,10 @@ fn told(
 ) -> Vec<String> {
     let heading = Heading {
         created: 1_700_000_000,
-        ..Heading::new(shape, RequestId(1), "small")
+        ..Heading::new(shape, RequestId(1), "small", false)
     };
-    let mut teller = Teller::new(Chunks::new(heading, choices, include_usage, logprobs), choices);
-    pieces.into_iter().for_each(|piece| teller.hear(piece));
+    let mut teller = ChunkTeller::new(Chunks::new(heading, choices, include_usage, logprobs), choices);
+    pieces.into_iter().for_each(|piece| teller.take(piece));
     assert!(teller.over, "every stream ends");
     teller.ready.into()
 }
@@ -69,11 +70,12 @@ fn done(choice: usize) -> Piece {
     Piece::Done {
         choice,
         finish: FinishReason::Stop,
+        stopped_by: None,
     }
 }
 
 const HEAD: &str = r#"{"id":"chatcmpl-0000000000000001","object":"chat.completion.chunk","created":1700000000,"model":"small","system_fingerprint":"FP","choices":"#;
-const EXTENSION: &str = r#""messplus":{"request_id":"req_0000000000000001","model":"small","policy":"named","energy":{"joules":0.5,"prefill_joules":0.1,"decode_joules":0.4,"exploration_joules":0.0,"source":"modelled","final":true},"timing":{"queue_ms":0.0,"route_ms":0.0,"first_token_ms":1.0,"total_ms":2.0}}"#;
+const EXTENSION: &str = r#""messplus":{"request_id":"req_0000000000000001","model":"small","policy":"named","energy":{"joules":0.5,"prefill_joules":0.1,"decode_joules":0.4,"exploration_joules":0.0,"source":"modelled","final":true},"timing":{"queue_ms":0.0,"route_ms":0.0,"first_token_ms":1.0,"engine_ms":1.5,"total_ms":2.0}}"#;
 
 fn head() -> String {
     HEAD.replace("FP", concat!("messplus-", env!("CARGO_PKG_VERSION")))
@@ -103,7 +105,7 @@ fn a_chat_stream() {
     assert_eq!(
         events,
         [
-            choice(r#"{"role":"assistant","content":""}"#, "null") + "}",
+            choice(r#"{"role":"assistant","content":"","refusal":null}"#, "null") + "}",
             choice(r#"{"content":"4"}"#, "null") + "}",
             choice(r#"{"content":"2"}"#, "null") + "}",
             choice("{}", r#""stop""#) + "," + EXTENSION + "}",

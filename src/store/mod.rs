@@ -1,4 +1,4 @@
-//! What must not be forgotten: requests, decisions, feedback, snapshots, the ledger.
+//! What must not be forgotten: requests, decisions, feedback, responses, snapshots, the ledger.
 //!
 //! One SQLite database in a data folder that one process may use, written by one thread with group commit.
 //! Router events are opaque JSON here, numbered in the order in which they were handed in, so that state =
@@ -10,6 +10,7 @@ mod export;
 mod flight;
 mod read;
 mod record;
+mod response;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ mod writer;
 
 pub use error::StoreError;
 pub use record::{AnswerRecord, EnergyRecord, FeedbackRecord, RequestRecord, TimingRecord};
+pub use response::ResponseRecord;
 
 use std::future::Future;
 use std::io::Write;
@@ -260,6 +262,29 @@ impl Store {
                 body: ledger.to_string(),
             }],
         )
+    }
+
+    /// Keeps a response over what was there under its id.
+    pub fn put_response(&self, record: ResponseRecord) -> Commit {
+        let mut flight = self.flight();
+        self.enqueue(&mut flight, &[], vec![Job::Response(Box::new(record))])
+    }
+
+    /// Forgets a response, if it is there.
+    pub fn delete_response(&self, id: RequestId) -> Commit {
+        let mut flight = self.flight();
+        self.enqueue(&mut flight, &[], vec![Job::Forget { response: id }])
+    }
+
+    /// A response that is durable.
+    pub fn response(&self, id: RequestId) -> Result<Option<ResponseRecord>, StoreError> {
+        self.reader().response(id)
+    }
+
+    /// A response and all that it goes on from, the oldest first; none when it is not there. Where one of them was
+    /// deleted, the chain begins after it.
+    pub fn responses_up_to(&self, id: RequestId) -> Result<Vec<ResponseRecord>, StoreError> {
+        self.reader().responses_up_to(id)
     }
 
     /// The number of the last event handed in.

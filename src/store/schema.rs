@@ -11,7 +11,8 @@ use super::error::StoreError;
 
 /// Schema changes in order; the database's `user_version` says how many it has seen. Never edit one that was
 /// released.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE events (seq INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
     CREATE TABLE singles (name TEXT PRIMARY KEY, seq INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
     CREATE TABLE requests (
@@ -20,7 +21,9 @@ const MIGRATIONS: [&str; 1] = ["
     ) STRICT;
     CREATE INDEX requests_by_model ON requests (model, id);
     CREATE INDEX requests_by_sla ON requests (sla, id);
-"];
+",
+    "CREATE TABLE responses (id INTEGER PRIMARY KEY, owner TEXT, previous INTEGER, body TEXT NOT NULL) STRICT;",
+];
 
 pub fn database(folder: &Path) -> PathBuf {
     folder.join("messplus.sqlite3")

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::error::StoreError;
 use super::flight::Flight;
 use super::record::{FeedbackRecord, RequestRecord};
+use super::response::{self, ResponseRecord};
 use crate::units::RequestId;
 
 /// Most jobs that share a commit.
@@ -40,6 +41,10 @@ pub enum Job {
     },
     Ledger {
         body: String,
+    },
+    Response(Box<ResponseRecord>),
+    Forget {
+        response: RequestId,
     },
 }
 
@@ -185,6 +190,8 @@ fn run(connection: &Connection, job: &Job) -> Result<(), rusqlite::Error> {
             connection.execute("DELETE FROM events WHERE seq <= ?1", [*seq as i64])?;
         }
         Job::Ledger { body } => single(connection, "ledger", 0, body)?,
+        Job::Response(record) => response::put(connection, record)?,
+        Job::Forget { response } => response::delete(connection, *response)?,
         Job::Confirm { .. } => {}
     }
     Ok(())

@@ -50,10 +50,11 @@ async fn explored_answers_are_held_against_the_largest_models() {
     let folder = tempfile::tempdir().unwrap();
     let server = serve(folder.path(), "labels = { agreement = 0.5 }");
     let mut seen = 0;
-    for (question, _) in questions().iter().take(12) {
+    for (question, _) in questions().iter().take(60) {
         let record = answered(&server, question).await;
         let answers = record["answers"].as_array().unwrap();
-        if record["decision"]["explored"] != true {
+        // The largest model's word is held against nothing where it was tried alone.
+        if record["decision"]["explored"] != true || (answers.len() == 1 && record["model"] == "large") {
             assert!(answers.iter().all(|answer| answer["label"].is_null()), "{record}");
             continue;
         }
@@ -69,6 +70,9 @@ async fn explored_answers_are_held_against_the_largest_models() {
                 (&json!("agreement"), &json!(0.5))
             );
             seen += 1;
+        }
+        if seen >= 12 {
+            break;
         }
     }
     assert!(seen >= 12, "{seen} labels");

@@ -256,3 +256,186 @@ fn a_known_constraint_begins_afresh() {
     }
     assert_eq!(grammars.compiled.lock().unwrap().len(), KEPT);
 }
+
+mod calls {
+    use super::*;
+    use crate::model::{CallForm, CallParser, Said};
+
+    const FORMS: [CallForm; 4] = [
+        CallForm::TAGGED,
+        CallForm::MISTRAL,
+        CallForm::GRANITE,
+        CallForm::BARE,
+    ];
+
+    fn functions() -> Vec<Callable> {
+        let function = |name: &str, arguments: Value| Callable {
+            name: name.to_owned(),
+            arguments,
+            strict: true,
+        };
+        vec![
+            function(
+                "get",
+                json!({"type": "object", "properties": {}, "additionalProperties": false}),
+            ),
+            function(
+                "get_weather",
+                json!({"type": "object", "required": ["place", "days"], "additionalProperties": false, "properties": {
+                    "place": {"type": "string", "maxLength": 6}, "days": {"type": "integer", "minimum": 1, "maximum": 14}}}),
+            ),
+        ]
+    }
+
+    fn rule(form: &CallForm, parallel: bool, instead: Instead) -> Constraint {
+        Constraint::Calls(CallRule {
+            form: form.clone(),
+            functions: functions(),
+            parallel,
+            instead,
+        })
+    }
+
+    /// What an answer says: its text, and its calls.
+    fn read(form: &CallForm, answer: &str) -> (String, Vec<(String, String)>) {
+        let names = functions().into_iter().map(|function| function.name).collect();
+        let mut parser = CallParser::new(form.clone(), names, usize::MAX);
+        let (mut text, mut calls) = (String::new(), Vec::<(String, String)>::new());
+        for said in parser.push(answer).into_iter().chain(parser.finish()) {
+            match said {
+                Said::Text(more) => text += &more,
+                Said::Call { name } => calls.push((name, String::new())),
+                Said::Arguments(more) => calls.last_mut().unwrap().1 += &more,
+            }
+        }
+        (text, calls)
+    }
+
+    fn are_valid(calls: &[(String, String)]) -> bool {
+        calls.iter().all(|(name, arguments)| {
+            let schema = functions().into_iter().find(|f| f.name == *name).unwrap().arguments;
+            is_valid(
+                &json!({"type": "object", "properties": schema["properties"], "required": schema.get("required").cloned().unwrap_or(json!([]))}),
+                &serde_json::from_str(arguments).unwrap(),
+            )
+        })
+    }
+
+    #[test]
+    fn a_demanded_call_comes_and_its_arguments_are_valid() {
+        let grammars = grammars();
+        for (form, parallel) in FORMS.iter().flat_map(|form| [(form, false), (form, true)]) {
+            let mut most = 0;
+            for seed in 0..12 {
+                let (answer, whole) = babble(&grammars, &rule(form, parallel, Instead::Nothing), seed, 400);
+                if !whole {
+                    continue;
+                }
+                let (text, calls) = read(form, &answer);
+                assert!(text.is_empty() && !calls.is_empty(), "{answer}");
+                assert!(are_valid(&calls), "{answer}");
+                most = most.max(calls.len());
+            }
+            assert!(most >= 1, "no answer came to an end");
+            assert!(parallel && form.open.is_some() || most == 1, "{most}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_calls_as_it_likes_calls_validly_and_says_what_it_wants() {
+        let grammars = grammars();
+        let pieces = |text: &str| grammars.tokenizer.encode(text, false).unwrap();
+        for form in &FORMS {
+            let constraint = rule(form, true, Instead::Text);
+            let goes = |text: &str| {
+                let mut guide = grammars.guide(&constraint).unwrap();
+                let mut logits = vec![0.0; grammars.vocabulary];
+                for token in pieces(text) {
+                    logits.fill(0.0);
+                    guide.restrict(&mut logits).unwrap();
+                    if logits[token.0 as usize] != 0.0 {
+                        return None;
+                    }
+                    guide.accept(token).unwrap();
+                }
+                logits.fill(0.0);
+                guide.restrict(&mut logits).unwrap();
+                Some(
+                    grammars
+                        .end_tokens
+                        .iter()
+                        .any(|end| logits[end.0 as usize] == 0.0),
+                )
+            };
+            assert_eq!(goes("Just text, 2 < 3."), Some(true), "{form:?}");
+            let head = format!("{{\"name\": \"get_weather\", \"{}\": ", form.arguments);
+            let (before, after) = match (form.open, form.close) {
+                (Some(open), Some(close)) => (format!("Well.{open}\n{head}"), format!("}}\n{close}")),
+                (Some(open), None) => (format!("Well.{open}[{head}"), "}]".to_owned()),
+                _ => (head, "}".to_owned()),
+            };
+            let call = |arguments: &str| goes(&format!("{before}{arguments}{after}"));
+            assert_eq!(call("{\"place\": \"Rome\", \"days\": 3}"), Some(true), "{form:?}");
+            assert_eq!(call("{\"place\": \"Rome\", \"days\": 15}"), None, "{form:?}");
+            assert_eq!(call("{\"place\": \"Rome\"}"), None, "{form:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_or_an_answer_of_another_form() {
+        let grammars = grammars();
+        let schema = json!({"type": "object", "properties": {"n": {"type": "integer", "minimum": 1, "maximum": 9}},
+            "required": ["n"], "additionalProperties": false});
+        for other in [
+            Constraint::JsonSchema(schema),
+            Constraint::Regex("[0-9]/[0-9]".to_owned()),
+        ] {
+            let constraint = rule(&CallForm::TAGGED, false, Instead::Only(Box::new(other)));
+            let (mut called, mut answered) = (0, 0);
+            for seed in 0..24 {
+                let (answer, whole) = babble(&grammars, &constraint, seed, 400);
+                let (text, calls) = read(&CallForm::TAGGED, &answer);
+                match (whole, calls.is_empty()) {
+                    (false, _) => {}
+                    (true, false) => called += 1,
+                    (true, true) => {
+                        answered += 1;
+                        assert!(text.starts_with('{') || text.len() == 3, "{text}");
+                    }
+                }
+            }
+            assert!(called > 0 && answered > 0, "{called} {answered}");
+        }
+        let lark = Instead::Only(Box::new(Constraint::Lark("start: \"a\"".to_owned())));
+        assert!(grammars.guide(&rule(&CallForm::TAGGED, false, lark)).is_err());
+    }
+
+    #[test]
+    fn what_a_strict_function_cannot_promise_is_refused_and_what_another_cannot_is_left_open() {
+        let grammars = grammars();
+        let guide = |strict: bool, arguments: Value| {
+            let functions = vec![Callable {
+                name: "f".to_owned(),
+                arguments,
+                strict,
+            }];
+            let rule = CallRule {
+                form: CallForm::TAGGED,
+                functions,
+                parallel: false,
+                instead: Instead::Nothing,
+            };
+            grammars.guide(&Constraint::Calls(rule)).map(drop)
+        };
+        let strange = json!({"type": "object", "properties": {"a": {"not": {"type": "integer"}}}});
+        assert!(guide(true, strange.clone()).is_err());
+        assert!(guide(false, strange).is_ok());
+        assert!(
+            guide(
+                false,
+                json!({"type": "object", "properties": {"a": {"$ref": "#/none"}}})
+            )
+            .is_err()
+        );
+    }
+}

@@ -25,20 +25,32 @@ pub enum DeskError {
         model: String,
         vocabulary: usize,
     },
+    #[error("the prompt has {tokens} tokens, and this server takes at most {most}: shorten it")]
+    PromptTooLong { tokens: usize, most: usize },
+    #[error("'{model}' cannot be held to the parameters of '{name}': {reason}")]
+    WrongTool {
+        /// Its place among the tools.
+        at: usize,
+        name: String,
+        model: String,
+        reason: String,
+    },
     #[error("there is no request '{id}' in the log")]
     UnknownRequest { id: String },
+    #[error("there is no response '{id}' here: it was never stored, or it was deleted")]
+    UnknownResponse { id: String, param: &'static str },
     #[error("'{id}' was judged {told} before: a judgement is not taken back")]
     Contradiction { id: RequestId, told: f64 },
     #[error("'{id}' was not answered to its end, so there is nothing to judge")]
     Unanswered { id: RequestId },
     #[error("the server is shutting down: try again in a moment")]
     Draining,
-    #[error("the models are still loading: try again in a moment")]
-    NotReady,
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("the log cannot be written, so nothing is acknowledged: {0}")]
     Store(#[from] StoreError),
+    #[error("a stored response cannot be read: {reason}")]
+    Unreadable { reason: String },
     #[error("the lane stopped before the answer was complete")]
     Lost,
 }

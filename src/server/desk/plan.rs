@@ -1,7 +1,7 @@
 //! From a valid ask to jobs: which models may answer, the prompt in each one's tokens, and the jobs themselves.
 
 use crate::energy::Account;
-use crate::engine::{Engine, EngineError, Job, ModelFacts};
+use crate::engine::{Engine, EngineError, Job, ModelFacts, Tool};
 use crate::router::SlaId;
 use crate::server::wire::{Ask, Prompt, Target};
 use crate::units::{ModelId, RequestId, TokenId};
@@ -50,7 +50,7 @@ impl Plan {
             candidates: Vec::new(),
         };
         plan.candidates = models.iter().map(|facts| plan.candidate(engine, facts)).collect();
-        plan.refuse_hopeless(models)?;
+        plan.refuse_hopeless(engine)?;
         Ok(plan)
     }
 
@@ -62,7 +62,7 @@ impl Plan {
         let served = tokens(engine, facts, &self.ask).and_then(|prompts| {
             prompts
                 .iter()
-                .try_for_each(|prompt| engine.check(&self.job(facts, account, prompt, 0)))?;
+                .try_for_each(|prompt| engine.check(&self.job(engine, facts, account, prompt, 0)))?;
             Ok(prompts)
         });
         match served {
@@ -72,7 +72,8 @@ impl Plan {
     }
 
     /// Refuses what no model can answer, with the reason of the one that comes nearest.
-    fn refuse_hopeless(&self, models: &[ModelFacts]) -> Result<(), DeskError> {
+    fn refuse_hopeless(&self, engine: &Engine) -> Result<(), DeskError> {
+        let models = engine.models();
         if self
             .candidates
             .iter()
@@ -86,13 +87,32 @@ impl Plan {
             .iter()
             .enumerate()
             .filter_map(|(at, candidate)| match candidate {
-                Candidate::Refused(error) => Some((context(at), error)),
+                Candidate::Refused(error) => Some((at, error)),
                 _ => None,
             });
-        match refusals.max_by_key(|(context, _)| *context) {
+        match refusals.max_by_key(|(at, _)| context(*at)) {
+            Some((at, error @ EngineError::Constraint { reason, .. })) => Err(self
+                .wrong_tool(engine, &models[at], reason)
+                .unwrap_or_else(|| error.clone().into())),
             Some((_, error)) => Err(error.clone().into()),
             None => Err(DeskError::Lost),
         }
+    }
+
+    /// The function whose parameters are why a model cannot be held to the request, if it is one function's fault.
+    fn wrong_tool(&self, engine: &Engine, facts: &ModelFacts, reason: &str) -> Option<DeskError> {
+        let offered = self.ask.tools.as_ref()?;
+        let wrong = |tool: &Tool| {
+            let alone = offered.alone(tool, engine.call_form(facts.id));
+            engine.check_constraint(facts.id, &alone).is_err()
+        };
+        let at = offered.tools.iter().position(wrong)?;
+        Some(DeskError::WrongTool {
+            at,
+            name: offered.tools[at].name.clone(),
+            model: facts.name.clone(),
+            reason: reason.to_owned(),
+        })
     }
 
     fn check_bias(&self, models: &[ModelFacts]) -> Result<(), DeskError> {
@@ -135,6 +155,11 @@ impl Plan {
             .collect()
     }
 
+    /// Tokens of the prompts on the model that needs fewest.
+    pub fn shortest_prompt(&self) -> usize {
+        self.prompt_tokens().into_iter().min().unwrap_or(0) as usize
+    }
+
     /// Most tokens that an answer may have on any model.
     pub fn max_tokens(&self, models: &[ModelFacts]) -> u32 {
         let left = models.iter().filter_map(|facts| {
@@ -159,30 +184,38 @@ impl Plan {
     }
 
     /// One job a choice: `n` for each prompt, prompt by prompt. Choice `i` draws with seed + i.
-    pub fn jobs(&self, facts: &ModelFacts) -> Vec<Job> {
+    pub fn jobs(&self, engine: &Engine, facts: &ModelFacts) -> Vec<Job> {
         let n = self.ask.n as usize;
         let prompts = self.prompts(facts.id).unwrap_or_default();
         let each = prompts
             .iter()
             .flat_map(|prompt| std::iter::repeat_n(prompt, n))
             .enumerate();
-        each.map(|(choice, prompt)| self.job(facts, Account::Request(self.request), prompt, choice as u64))
+        let account = Account::Request(self.request);
+        each.map(|(choice, prompt)| self.job(engine, facts, account, prompt, choice as u64))
             .collect()
     }
 
     /// One job a prompt for a model that answers unseen.
-    pub fn exploration_jobs(&self, facts: &ModelFacts, account: RequestId) -> Vec<Job> {
+    pub fn exploration_jobs(&self, engine: &Engine, facts: &ModelFacts, account: RequestId) -> Vec<Job> {
         let prompts = self.prompts(facts.id).unwrap_or_default();
         prompts
             .iter()
             .map(|prompt| Job {
                 logprobs: None,
-                ..self.job(facts, Account::Exploration(account), prompt, 0)
+                ..self.job(engine, facts, Account::Exploration(account), prompt, 0)
             })
             .collect()
     }
 
-    fn job(&self, facts: &ModelFacts, account: Account, prompt: &[TokenId], choice: u64) -> Job {
+    fn job(
+        &self,
+        engine: &Engine,
+        facts: &ModelFacts,
+        account: Account,
+        prompt: &[TokenId],
+        choice: u64,
+    ) -> Job {
         // A request without a seed gets one of its own, so that asking twice may answer twice.
         let mut sampling = self.ask.sampling.over(&facts.default_sampling, self.request.0);
         sampling.seed = sampling.seed.wrapping_add(choice);
@@ -194,7 +227,7 @@ impl Plan {
             sampling,
             stop: self.ask.stop.clone(),
             logprobs: self.ask.logprobs,
-            constraint: self.ask.constraint.clone(),
+            constraint: self.ask.constraint_in(|| engine.call_form(facts.id)),
         }
     }
 }
@@ -269,7 +302,7 @@ fn tokens(engine: &Engine, facts: &ModelFacts, ask: &Ask) -> Result<Vec<Vec<Toke
     ask.prompts
         .iter()
         .map(|prompt| match prompt {
-            Prompt::Chat(messages) => engine.chat_prompt(facts.id, messages),
+            Prompt::Chat(messages) => engine.tool_prompt(facts.id, messages, ask.offered()),
             Prompt::Text(text) => engine.encode(facts.id, text),
             Prompt::Tokens(tokens) => Ok(tokens.clone()),
         })

@@ -11,6 +11,7 @@ use crate::server::metrics::Metrics;
 use crate::units::ModelId;
 
 use super::DeskError;
+use super::ear::Ear;
 use super::piece::Piece;
 
 /// What one job has said so far.
@@ -47,6 +48,7 @@ pub(super) async fn pump(
     client: &UnboundedSender<Piece>,
     model: ModelId,
     metrics: &Metrics,
+    ears: &mut [Ear],
     spoken: &mut [Spoken],
 ) -> Heard {
     let mut last_token: Vec<Option<Instant>> = vec![None; spoken.len()];
@@ -59,7 +61,7 @@ pub(super) async fn pump(
             next = events.next() => next,
         };
         let Some((choice, event)) = next else { break };
-        let Some(said) = spoken.get_mut(choice) else {
+        let (Some(said), Some(ear)) = (spoken.get_mut(choice), ears.get_mut(choice)) else {
             continue;
         };
         match event {
@@ -70,18 +72,15 @@ pub(super) async fn pump(
                 }
                 said.text.push_str(&text);
                 said.pieces += 1;
-                // A failed send means that the client has gone, which the next turn sees.
-                let _ = client.send(Piece::Text {
-                    choice,
-                    text,
-                    logprobs,
-                });
+                tell(client, ear.hear(text, logprobs));
             }
             Some(Event::Done(outcome)) => {
-                let _ = client.send(Piece::Done {
+                let done = Piece::Done {
                     choice,
                     finish: outcome.finish,
-                });
+                    stopped_by: outcome.stopped_by.clone(),
+                };
+                tell(client, ear.end().into_iter().chain([done]));
                 said.outcome = Some(outcome);
                 open -= 1;
             }
@@ -91,6 +90,13 @@ pub(super) async fn pump(
         }
     }
     Heard::All
+}
+
+fn tell(client: &UnboundedSender<Piece>, pieces: impl IntoIterator<Item = Piece>) {
+    for piece in pieces {
+        // A failed send means that the client has gone, which the pump's next turn sees.
+        let _ = client.send(piece);
+    }
 }
 
 /// Listens to jobs that no client sees. `None` when one of them fails: there is nothing to learn from it.

@@ -3,7 +3,9 @@
 pub(super) mod feedback;
 pub(super) mod generate;
 pub(super) mod live;
+pub(super) mod messages;
 pub(super) mod models;
 pub(super) mod requests;
+pub(super) mod responses;
 pub(super) mod router;
 pub(super) mod status;

@@ -30,10 +30,12 @@ pub struct Heading {
     pub created: u64,
     /// The model that answers, not the one that was asked for.
     pub model: String,
+    /// Whether the client named the function to call: then a call is no reason for an answer to end.
+    pub named_call: bool,
 }
 
 impl Heading {
-    pub fn new(shape: Shape, request: RequestId, model: &str) -> Self {
+    pub fn new(shape: Shape, request: RequestId, model: &str, named_call: bool) -> Self {
         let prefix = match shape {
             Shape::Chat => "chatcmpl",
             Shape::Text => "cmpl",
@@ -43,6 +45,43 @@ impl Heading {
             id: format!("{prefix}-{:016x}", request.0),
             created: unix_seconds(),
             model: model.to_owned(),
+            named_call,
+        }
+    }
+
+    /// Why a choice ended.
+    pub(super) fn reason(&self, finish: FinishReason, called: bool) -> &'static str {
+        match finish {
+            FinishReason::Length => "length",
+            FinishReason::Stop if called && !self.named_call => "tool_calls",
+            FinishReason::Stop => "stop",
+        }
+    }
+}
+
+/// A call of a function.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ToolCall {
+    pub id: String,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub function: CalledFunction,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CalledFunction {
+    pub name: String,
+    /// JSON, as the model wrote it.
+    pub arguments: String,
+}
+
+impl ToolCall {
+    pub fn new(id: String, name: String) -> Self {
+        let arguments = String::new();
+        Self {
+            id,
+            kind: "function",
+            function: CalledFunction { name, arguments },
         }
     }
 }
@@ -58,6 +97,7 @@ pub(crate) fn unix_seconds() -> u64 {
 #[derive(Clone, Debug)]
 pub struct Choice {
     pub text: String,
+    pub calls: Vec<ToolCall>,
     pub finish: FinishReason,
     /// When the client asked for them.
     pub logprobs: Option<Vec<Logprobs>>,
@@ -68,6 +108,7 @@ impl Choice {
     pub fn empty(with_logprobs: bool) -> Self {
         Self {
             text: String::new(),
+            calls: Vec::new(),
             finish: FinishReason::Stop,
             logprobs: with_logprobs.then(Vec::new),
         }
@@ -101,13 +142,6 @@ impl Usage {
     }
 }
 
-pub(super) fn finish_word(finish: FinishReason) -> &'static str {
-    match finish {
-        FinishReason::Stop => "stop",
-        FinishReason::Length => "length",
-    }
-}
-
 /// Plain data to JSON. Only maps with keys that are not strings can fail, and there are none.
 pub(crate) fn to_value(data: &impl Serialize) -> Value {
     serde_json::to_value(data).unwrap_or(Value::Null)
@@ -123,8 +157,8 @@ pub fn whole_answer(heading: &Heading, choices: &[Choice], usage: &Usage, extens
         .iter()
         .enumerate()
         .map(|(index, choice)| match heading.shape {
-            Shape::Chat => chat_choice(index, choice),
-            Shape::Text => text_choice(index, choice),
+            Shape::Chat => chat_choice(heading, index, choice),
+            Shape::Text => text_choice(heading, index, choice),
         })
         .collect();
     json!({
@@ -139,21 +173,27 @@ pub fn whole_answer(heading: &Heading, choices: &[Choice], usage: &Usage, extens
     })
 }
 
-fn chat_choice(index: usize, choice: &Choice) -> Value {
+fn chat_choice(heading: &Heading, index: usize, choice: &Choice) -> Value {
+    let called = !choice.calls.is_empty();
+    let content = Some(choice.text.as_str()).filter(|text| !called || !text.is_empty());
+    let mut message = json!({"role": "assistant", "content": content, "refusal": null});
+    if called {
+        message["tool_calls"] = to_value(&choice.calls);
+    }
     json!({
         "index": index,
-        "message": {"role": "assistant", "content": choice.text, "refusal": null},
+        "message": message,
         "logprobs": choice.logprobs.as_deref().map(logprobs::chat),
-        "finish_reason": finish_word(choice.finish),
+        "finish_reason": heading.reason(choice.finish, called),
     })
 }
 
-fn text_choice(index: usize, choice: &Choice) -> Value {
+fn text_choice(heading: &Heading, index: usize, choice: &Choice) -> Value {
     let mut offset = 0;
     json!({
         "text": choice.text,
         "index": index,
         "logprobs": choice.logprobs.as_deref().map(|tokens| logprobs::text(tokens, &mut offset)),
-        "finish_reason": finish_word(choice.finish),
+        "finish_reason": heading.reason(choice.finish, false),
     })
 }

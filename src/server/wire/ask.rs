@@ -1,6 +1,6 @@
 //! A valid request in plain words, whatever door it came through.
 
-use crate::engine::{ChatMessage, Constraint, Sampling};
+use crate::engine::{CallForm, CallRule, Callable, ChatMessage, Constraint, Instead, Sampling, Tool};
 use crate::units::TokenId;
 
 use super::reference::Reference;
@@ -20,6 +20,8 @@ pub struct Ask {
     pub logprobs: Option<u8>,
     /// What every answer has to be.
     pub constraint: Option<Constraint>,
+    /// What the model may call; `None` for nothing.
+    pub tools: Option<ToolUse>,
     pub delivery: Delivery,
     /// With it the server judges every answer itself.
     pub reference: Option<Reference>,
@@ -33,7 +35,25 @@ impl Ask {
             Prompt::Text(text) => text.len(),
             Prompt::Tokens(tokens) => tokens.len(),
         };
-        self.prompts.iter().map(of).sum()
+        let described: usize = self
+            .offered()
+            .iter()
+            .map(|tool| tool.described().to_string().len())
+            .sum();
+        self.prompts.iter().map(of).sum::<usize>() + described
+    }
+
+    /// The functions that the model is told of.
+    pub fn offered(&self) -> &[Tool] {
+        self.tools.as_ref().map_or(&[], |tools| &tools.tools)
+    }
+
+    /// What the answer of a model that calls in this form has to be.
+    pub fn constraint_in(&self, form: impl FnOnce() -> CallForm) -> Option<Constraint> {
+        match &self.tools {
+            Some(tools) => tools.constraint(form, self.constraint.as_ref()),
+            None => self.constraint.clone(),
+        }
     }
 
     /// How many answers come back in all.
@@ -70,6 +90,72 @@ impl Prompt {
             Self::Text(text) => text.clone(),
             Self::Tokens(_) => String::new(),
         }
+    }
+}
+
+/// Functions, and whether the model has to call one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolUse {
+    /// At least one; the model is told of all of them.
+    pub tools: Vec<Tool>,
+    /// Names of those that it may call.
+    pub callable: Vec<String>,
+    pub choice: CallChoice,
+    /// More than one call in an answer.
+    pub parallel: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallChoice {
+    /// The model calls if it likes.
+    Auto,
+    /// It has to call.
+    Required,
+    /// It has to call the one function that is callable.
+    Named,
+}
+
+impl ToolUse {
+    /// Calls that are let through of one answer.
+    pub fn most_calls(&self) -> usize {
+        if self.parallel { usize::MAX } else { 1 }
+    }
+
+    /// The rule of calling this function and no other.
+    pub fn alone(&self, tool: &Tool, form: CallForm) -> Constraint {
+        Constraint::Calls(CallRule {
+            form,
+            functions: vec![callable(tool)],
+            parallel: false,
+            instead: Instead::Nothing,
+        })
+    }
+
+    /// A grammar where calls are demanded, promised to be strict, or beside answers of another form; a model that calls
+    /// as it likes is read and not led.
+    fn constraint(&self, form: impl FnOnce() -> CallForm, other: Option<&Constraint>) -> Option<Constraint> {
+        let may_call = |tool: &&Tool| self.callable.contains(&tool.name);
+        let functions = self.tools.iter().filter(may_call);
+        let instead = match (self.choice, other) {
+            (CallChoice::Required | CallChoice::Named, _) => Instead::Nothing,
+            (CallChoice::Auto, Some(other)) => Instead::Only(Box::new(other.clone())),
+            (CallChoice::Auto, None) if functions.clone().any(|tool| tool.strict) => Instead::Text,
+            (CallChoice::Auto, None) => return None,
+        };
+        Some(Constraint::Calls(CallRule {
+            form: form(),
+            functions: functions.map(callable).collect(),
+            parallel: self.parallel,
+            instead,
+        }))
+    }
+}
+
+fn callable(tool: &Tool) -> Callable {
+    Callable {
+        name: tool.name.clone(),
+        arguments: tool.schema(),
+        strict: tool.strict,
     }
 }
 

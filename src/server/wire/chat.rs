@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use crate::engine::ChatMessage;
-
 use super::WireError;
 use super::ask::{Ask, Prompt};
 use super::common;
-use super::fields::{Fields, kind};
+use super::fields::Fields;
 use super::format::constraint;
+use super::messages::messages;
 use super::refused::refuse_unsupported;
+use super::tools::{ToolForm, tool_use};
 
 /// Turns a chat request into a plain ask, or says what is wrong with it.
 pub fn chat_ask(body: &Value) -> Result<Ask, WireError> {
@@ -23,9 +23,10 @@ pub fn chat_ask(body: &Value) -> Result<Ask, WireError> {
         n: common::answers(&body)?,
         max_tokens: common::max_tokens(&body)?,
         sampling: common::sampling(&body)?,
-        stop: common::stop(&body)?,
+        stop: common::stop(&body, "stop")?,
         logprobs: logprobs(&body)?,
         constraint: constraint(&body)?,
+        tools: tool_use(&body, ToolForm::Chat)?,
         delivery: common::delivery(&body)?,
     })
 }
@@ -41,105 +42,4 @@ fn logprobs(body: &Fields<'_>) -> Result<Option<u8>, WireError> {
             "'top_logprobs' needs 'logprobs' to be true: set it",
         )),
     }
-}
-
-fn messages(body: &Fields<'_>) -> Result<Vec<ChatMessage>, WireError> {
-    body.required("messages")?;
-    let items = body.list("messages")?.unwrap_or_default();
-    if items.is_empty() {
-        return Err(WireError::invalid(
-            "messages",
-            "'messages' is empty: give at least one message",
-        ));
-    }
-    items
-        .iter()
-        .enumerate()
-        .map(|(at, item)| message(item, format!("messages[{at}]")))
-        .collect()
-}
-
-fn message(item: &Value, path: String) -> Result<ChatMessage, WireError> {
-    let fields = Fields::at(item, path)?;
-    fields.required("role")?;
-    let role = match fields.text("role")?.unwrap_or_default() {
-        "system" | "developer" => "system",
-        "user" => "user",
-        "assistant" => "assistant",
-        "tool" | "function" => {
-            let mend = "give the tool's result as a user message";
-            return Err(WireError::Unsupported {
-                param: fields.path("role"),
-                mend,
-            });
-        }
-        other => {
-            let param = fields.path("role");
-            let message =
-                format!("'{param}' must be system, developer, user or assistant, but it is '{other}'");
-            return Err(WireError::invalid(param, message));
-        }
-    };
-    for name in ["tool_calls", "function_call"] {
-        let calls = fields
-            .get(name)
-            .is_some_and(|value| value.as_array().is_none_or(|calls| !calls.is_empty()));
-        if calls {
-            return Err(WireError::Unsupported {
-                param: fields.path(name),
-                mend: "leave it out",
-            });
-        }
-    }
-    Ok(ChatMessage::new(role, content(&fields, role)?))
-}
-
-/// A string, or the text of a list of parts; an assistant's turn may be empty.
-fn content(fields: &Fields<'_>, role: &str) -> Result<String, WireError> {
-    match fields.get("content") {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Array(parts)) => {
-            let path = fields.path("content");
-            let texts: Result<Vec<&str>, WireError> = parts
-                .iter()
-                .enumerate()
-                .map(|(at, part)| part_text(part, format!("{path}[{at}]")))
-                .collect();
-            Ok(texts?.join("\n"))
-        }
-        None if role == "assistant" => Ok(String::new()),
-        None => Err(WireError::Missing {
-            param: fields.path("content"),
-        }),
-        Some(other) => {
-            let param = fields.path("content");
-            let message = format!(
-                "'{param}' must be a string or a list of parts, but it is {}",
-                kind(other)
-            );
-            Err(WireError::invalid(param, message))
-        }
-    }
-}
-
-fn part_text(part: &Value, path: String) -> Result<&str, WireError> {
-    let fields = Fields::at(part, path)?;
-    let field = match fields.text("type")? {
-        Some("text") => "text",
-        Some("refusal") => "refusal",
-        Some(_) => {
-            let mend = "the models read text only; send parts of type text";
-            return Err(WireError::Unsupported {
-                param: fields.path("type"),
-                mend,
-            });
-        }
-        None => {
-            return Err(WireError::Missing {
-                param: fields.path("type"),
-            });
-        }
-    };
-    fields.required(field)?;
-    Ok(fields.text(field)?.unwrap_or_default())
 }

@@ -1,13 +1,13 @@
 //! Answers as OpenAI stream chunks.
 //!
 //! openai-python adds up every number and concatenates every string of a delta, so the role stands in a choice's
-//! first delta alone and nothing but text follows it.
+//! first delta alone, a call's id and name in its first fragment alone, and nothing but text follows them.
 
 use serde_json::{Map, Value, json};
 
 use crate::engine::{FinishReason, Logprobs};
 
-use super::answer::{FINGERPRINT, Heading, Shape, Usage, finish_word, to_value};
+use super::answer::{FINGERPRINT, Heading, Shape, Usage, to_value};
 use super::extension::Extension;
 use super::logprobs;
 
@@ -23,6 +23,7 @@ pub struct Chunks {
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
     role: bool,
+    called: bool,
     /// Characters whose tokens' log-probabilities were sent.
     offset: usize,
 }
@@ -43,7 +44,7 @@ impl Chunks {
 
     /// More of one choice. A chat choice opens with a chunk of its own that carries the role.
     pub fn text(&mut self, index: usize, text: &str, tokens: &[Logprobs]) -> Vec<Value> {
-        let mut chunks = self.opening(index);
+        let mut chunks = self.opening(index, json!(""));
         if text.is_empty() && tokens.is_empty() {
             return chunks;
         }
@@ -65,6 +66,25 @@ impl Chunks {
         chunks
     }
 
+    /// A choice calls a function. Its arguments follow.
+    pub fn call(&mut self, index: usize, call: usize, id: &str, name: &str) -> Vec<Value> {
+        // A message that has said nothing before it calls has no content.
+        let mut chunks = self.opening(index, Value::Null);
+        if let Some(sent) = self.choices.get_mut(index) {
+            sent.called = true;
+        }
+        let function = json!({"name": name, "arguments": ""});
+        let call = json!({"index": call, "id": id, "type": "function", "function": function});
+        chunks.push(self.delta(index, json!({"tool_calls": [call]})));
+        chunks
+    }
+
+    /// More of a call's arguments.
+    pub fn arguments(&self, index: usize, call: usize, text: &str) -> Value {
+        let call = json!({"index": call, "function": {"arguments": text}});
+        self.delta(index, json!({"tool_calls": [call]}))
+    }
+
     /// The end of one choice; the last one to end carries the `messplus` object.
     pub fn finish(
         &mut self,
@@ -72,8 +92,9 @@ impl Chunks {
         finish: FinishReason,
         extension: Option<&Extension>,
     ) -> Vec<Value> {
-        let mut chunks = self.opening(index);
-        let reason = finish_word(finish);
+        let mut chunks = self.opening(index, json!(""));
+        let called = self.choices.get(index).is_some_and(|sent| sent.called);
+        let reason = self.heading.reason(finish, called);
         let choice = match self.heading.shape {
             Shape::Chat => json!({"index": index, "delta": {}, "logprobs": null, "finish_reason": reason}),
             Shape::Text => json!({"text": "", "index": index, "logprobs": null, "finish_reason": reason}),
@@ -89,14 +110,18 @@ impl Chunks {
         chunk
     }
 
-    fn opening(&mut self, index: usize) -> Vec<Value> {
+    fn opening(&mut self, index: usize, content: Value) -> Vec<Value> {
         match self.choices.get_mut(index) {
             Some(sent) if self.heading.shape == Shape::Chat && !sent.role => sent.role = true,
             _ => return Vec::new(),
         }
-        let delta = json!({"role": "assistant", "content": ""});
+        let delta = json!({"role": "assistant", "content": content, "refusal": null});
+        vec![self.delta(index, delta)]
+    }
+
+    fn delta(&self, index: usize, delta: Value) -> Value {
         let choice = json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null});
-        vec![self.chunk(json!([choice]), None)]
+        self.chunk(json!([choice]), None)
     }
 
     fn chunk(&self, choices: Value, extension: Option<&Extension>) -> Value {

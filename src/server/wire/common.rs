@@ -118,29 +118,31 @@ pub(super) fn max_tokens(body: &Fields<'_>) -> Result<Option<u32>, WireError> {
     Ok(newer.or(older).and_then(|tokens| u32::try_from(tokens).ok()))
 }
 
-pub(super) fn stop(body: &Fields<'_>) -> Result<Vec<String>, WireError> {
-    let items = match body.get("stop") {
+/// `name`: what this door calls the field.
+pub(super) fn stop(body: &Fields<'_>, name: &str) -> Result<Vec<String>, WireError> {
+    let items = match body.get(name) {
         None => return Ok(Vec::new()),
         Some(Value::Array(items)) => items.as_slice(),
         Some(one) => std::slice::from_ref(one),
     };
     if items.len() > MOST_STOPS {
         return Err(WireError::invalid(
-            "stop",
-            format!("'stop' may hold up to {MOST_STOPS} strings"),
+            name,
+            format!("'{name}' may hold up to {MOST_STOPS} strings"),
         ));
     }
     items
         .iter()
         .map(|item| match item {
-            Value::String(text) if text.is_empty() => {
-                Err(WireError::invalid("stop", "'stop' must not hold an empty string"))
-            }
+            Value::String(text) if text.is_empty() => Err(WireError::invalid(
+                name,
+                format!("'{name}' must not hold an empty string"),
+            )),
             Value::String(text) => Ok(text.clone()),
             other => Err(WireError::invalid(
-                "stop",
+                name,
                 format!(
-                    "'stop' must be a string or a list of strings, but holds {}",
+                    "'{name}' must be a string or a list of strings, but holds {}",
                     kind(other)
                 ),
             )),

@@ -23,9 +23,10 @@ pub fn completion_ask(body: &Value) -> Result<Ask, WireError> {
         n: common::answers(&body)?,
         max_tokens: common::max_tokens(&body)?,
         sampling: common::sampling(&body)?,
-        stop: common::stop(&body)?,
+        stop: common::stop(&body, "stop")?,
         logprobs: body.integer("logprobs", 0..=20)?.map(|top| top as u8),
         constraint: constraint(&body)?,
+        tools: None,
         delivery: common::delivery(&body)?,
     };
     if ask.choices() > MOST_CHOICES {

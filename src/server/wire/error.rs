@@ -28,6 +28,13 @@ impl WireError {
         }
     }
 
+    pub(super) fn unsupported(param: impl Into<String>, mend: &'static str) -> Self {
+        Self::Unsupported {
+            param: param.into(),
+            mend,
+        }
+    }
+
     pub(super) fn wrong_type(param: String, wanted: &str, got: &Value) -> Self {
         let message = format!("'{param}' must be {wanted}, but it is {}", kind(got));
         Self::Invalid { param, message }

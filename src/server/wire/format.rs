@@ -13,31 +13,44 @@ const LONGEST_PATTERN: usize = 16 << 10;
 /// Reads OpenAI's three kinds of format and two of our own: `{"type": "regex", "pattern": …}` and
 /// `{"type": "grammar", "grammar": …}` in Lark's notation. Whether a model can keep to it is seen later.
 pub(super) fn constraint(body: &Fields<'_>) -> Result<Option<Constraint>, WireError> {
-    let Some(format) = body.object("response_format")? else {
-        return Ok(None);
-    };
+    match body.object("response_format")? {
+        Some(format) => constraint_of(&format, true),
+        None => Ok(None),
+    }
+}
+
+/// The same of the format itself. `nested`: whether a schema has its name and more around it, as in a chat.
+pub(super) fn constraint_of(format: &Fields<'_>, nested: bool) -> Result<Option<Constraint>, WireError> {
     format.required("type")?;
     match format.text("type")?.unwrap_or_default() {
         "text" => Ok(None),
         "json_object" => Ok(Some(Constraint::JsonObject)),
-        "json_schema" => schema(&format).map(Some),
-        "regex" => Ok(Some(Constraint::Regex(source(&format, "pattern")?))),
-        "grammar" => Ok(Some(Constraint::Lark(source(&format, "grammar")?))),
+        "json_schema" if nested => {
+            format.required("json_schema")?;
+            let named = format.object("json_schema")?;
+            named
+                .as_ref()
+                .map_or(Ok(Constraint::JsonObject), schema)
+                .map(Some)
+        }
+        "json_schema" => {
+            format.required("schema")?;
+            schema(format).map(Some)
+        }
+        "regex" => Ok(Some(Constraint::Regex(source(format, "pattern")?))),
+        "grammar" => Ok(Some(Constraint::Lark(source(format, "grammar")?))),
         other => {
+            let param = format.path("type");
             let message = format!(
-                "'response_format.type' must be text, json_object, json_schema, regex or grammar, but it is '{other}'"
+                "'{param}' must be text, json_object, json_schema, regex or grammar, but it is '{other}'"
             );
-            Err(WireError::invalid("response_format.type", message))
+            Err(WireError::invalid(param, message))
         }
     }
 }
 
 /// Every schema is kept to strictly, whatever `strict` says; without one any object will do.
-fn schema(format: &Fields<'_>) -> Result<Constraint, WireError> {
-    format.required("json_schema")?;
-    let Some(named) = format.object("json_schema")? else {
-        return Ok(Constraint::JsonObject);
-    };
+fn schema(named: &Fields<'_>) -> Result<Constraint, WireError> {
     named.text("name")?;
     named.boolean("strict")?;
     match named.get("schema") {

@@ -25,20 +25,22 @@ fn entry(token: &TokenLogprob) -> Map<String, Value> {
 
 /// Chat: one object a token.
 pub(super) fn chat(tokens: &[Logprobs]) -> Value {
-    let content: Vec<Value> = tokens
-        .iter()
-        .map(|token| {
-            let mut shown = entry(&token.chosen);
-            let top: Vec<Value> = token
-                .top
-                .iter()
-                .map(|rival| Value::Object(entry(rival)))
-                .collect();
-            shown.insert("top_logprobs".to_owned(), Value::Array(top));
-            Value::Object(shown)
-        })
-        .collect();
-    json!({"content": content, "refusal": null})
+    json!({"content": items(tokens), "refusal": null})
+}
+
+/// One object a token, as chat and the Responses API have it.
+pub(super) fn items(tokens: &[Logprobs]) -> Vec<Value> {
+    let item = |token: &Logprobs| {
+        let mut shown = entry(&token.chosen);
+        let top: Vec<Value> = token
+            .top
+            .iter()
+            .map(|rival| Value::Object(entry(rival)))
+            .collect();
+        shown.insert("top_logprobs".to_owned(), Value::Array(top));
+        Value::Object(shown)
+    };
+    tokens.iter().map(item).collect()
 }
 
 /// Completions: four lists side by side. `offset` is where the first token begins, in characters of the answer,

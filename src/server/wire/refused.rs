@@ -8,7 +8,7 @@ use super::WireError;
 use super::fields::Fields;
 
 /// When a field changes nothing.
-enum Harmless {
+pub(super) enum Harmless {
     /// Only when absent or null.
     Never,
     /// When it is `false`, 0, or an empty string, list or object.
@@ -17,16 +17,14 @@ enum Harmless {
     Words(&'static [&'static str]),
 }
 
-const NO_TOOLS: &str = "send the request without it";
+const USE_TOOLS: &str = "use 'tools' and 'tool_choice'";
 const PLAIN_TEXT: &str = "answers are plain text; leave it out";
 const USE_FORMAT: &str = "use 'response_format'";
 const LEAVE_OUT: &str = "leave it out";
 
 const REFUSED: &[(&str, Harmless, &str)] = &[
-    ("tools", Harmless::Empty, NO_TOOLS),
-    ("tool_choice", Harmless::Words(&["none", "auto"]), NO_TOOLS),
-    ("functions", Harmless::Empty, NO_TOOLS),
-    ("function_call", Harmless::Words(&["none", "auto"]), NO_TOOLS),
+    ("functions", Harmless::Empty, USE_TOOLS),
+    ("function_call", Harmless::Words(&["none", "auto"]), USE_TOOLS),
     ("audio", Harmless::Never, PLAIN_TEXT),
     ("web_search_options", Harmless::Never, LEAVE_OUT),
     ("suffix", Harmless::Empty, LEAVE_OUT),
@@ -63,18 +61,24 @@ const REFUSED: &[(&str, Harmless, &str)] = &[
     ("prompt_logprobs", Harmless::Empty, LEAVE_OUT),
 ];
 
-/// Refuses what cannot be honoured.
+/// Refuses what chat and completions cannot honour.
 pub(super) fn refuse_unsupported(body: &Fields<'_>) -> Result<(), WireError> {
-    for (name, harmless, mend) in REFUSED {
-        if body.get(name).is_some_and(|value| !harmless.allows(value)) {
-            return Err(WireError::Unsupported {
-                param: (*name).to_owned(),
-                mend,
-            });
-        }
-    }
+    refuse(body, REFUSED)?;
     refuse_best_of(body)?;
     refuse_modalities(body)
+}
+
+/// Refuses the fields of a table that are sent to good purpose.
+pub(super) fn refuse(
+    body: &Fields<'_>,
+    table: &[(&'static str, Harmless, &'static str)],
+) -> Result<(), WireError> {
+    for (name, harmless, mend) in table {
+        if body.get(name).is_some_and(|value| !harmless.allows(value)) {
+            return Err(WireError::unsupported(*name, mend));
+        }
+    }
+    Ok(())
 }
 
 impl Harmless {
@@ -105,10 +109,7 @@ fn refuse_best_of(body: &Fields<'_>) -> Result<(), WireError> {
     if best_of <= 1 || best_of == n {
         return Ok(());
     }
-    Err(WireError::Unsupported {
-        param: "best_of".to_owned(),
-        mend: "use 'n' and choose yourself",
-    })
+    Err(WireError::unsupported("best_of", "use 'n' and choose yourself"))
 }
 
 fn refuse_modalities(body: &Fields<'_>) -> Result<(), WireError> {
@@ -116,8 +117,5 @@ fn refuse_modalities(body: &Fields<'_>) -> Result<(), WireError> {
     if wanted.iter().all(|modality| modality.as_str() == Some("text")) {
         return Ok(());
     }
-    Err(WireError::Unsupported {
-        param: "modalities".to_owned(),
-        mend: PLAIN_TEXT,
-    })
+    Err(WireError::unsupported("modalities", PLAIN_TEXT))
 }

@@ -23,6 +23,10 @@ fn merge(body: &mut Value, extra: Value) {
     }
 }
 
+fn f_tool() -> Value {
+    json!({"type": "function", "function": {"name": "f"}})
+}
+
 #[test]
 fn wrong_chat_fields_are_named() {
     let cases = [
@@ -38,8 +42,20 @@ fn wrong_chat_fields_are_named() {
             "messages[0].role",
         ),
         (
-            json!({"messages": [{"role": "tool", "content": "4", "tool_call_id": "x"}]}),
+            json!({"messages": [{"role": "tool", "content": "4"}]}),
+            "messages[0].tool_call_id",
+        ),
+        (
+            json!({"messages": [{"role": "function", "name": "f", "content": "4"}]}),
             "messages[0].role",
+        ),
+        (
+            json!({"messages": [{"role": "assistant", "function_call": {"name": "f"}}]}),
+            "messages[0].function_call",
+        ),
+        (
+            json!({"messages": [{"role": "assistant", "tool_calls": [{"id": "x", "function": {}}]}]}),
+            "messages[0].tool_calls[0].function.name",
         ),
         (json!({"messages": [{"role": "user"}]}), "messages[0].content"),
         (
@@ -86,11 +102,37 @@ fn wrong_chat_fields_are_named() {
         (json!({"top_logprobs": 3}), "top_logprobs"),
         (json!({"logprobs": true, "top_logprobs": 21}), "top_logprobs"),
         (json!({"logprobs": 3}), "logprobs"),
+        (json!({"tools": [{"function": {"name": "f"}}]}), "tools[0].type"),
+        (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
+        (json!({"tools": [{"type": "function"}]}), "tools[0].function"),
         (
-            json!({"tools": [{"type": "function", "function": {"name": "f"}}]}),
-            "tools",
+            json!({"tools": [{"type": "function", "function": {"name": "a b"}}]}),
+            "tools[0].function.name",
         ),
+        (
+            json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}]}),
+            "tools[0].function.parameters.type",
+        ),
+        (json!({"tools": [f_tool(), f_tool()]}), "tools[1].function.name"),
         (json!({"tool_choice": "required"}), "tool_choice"),
+        (
+            json!({"tools": [f_tool()], "tool_choice": "maybe"}),
+            "tool_choice",
+        ),
+        (
+            json!({"tools": [f_tool()], "tool_choice": {"type": "function", "function": {"name": "g"}}}),
+            "tool_choice.function.name",
+        ),
+        (
+            json!({"tools": [f_tool()], "tool_choice": {"type": "custom", "custom": {"name": "g"}}}),
+            "tool_choice.type",
+        ),
+        (
+            json!({"tools": [f_tool()], "tool_choice": {"type": "allowed_tools", "allowed_tools":
+                {"mode": "auto", "tools": [{"type": "function", "function": {"name": "g"}}]}}}),
+            "tool_choice.allowed_tools.tools[0].function.name",
+        ),
+        (json!({"functions": [{"name": "f"}]}), "functions"),
         (json!({"response_format": "json"}), "response_format"),
         (json!({"response_format": {}}), "response_format.type"),
         (
@@ -292,4 +334,62 @@ fn formats_become_constraints() {
         of(json!({"type": "grammar", "grammar": "start: \"a\""})),
         Some(Constraint::Lark("start: \"a\"".to_owned()))
     );
+}
+
+#[test]
+fn functions_become_what_may_be_called() {
+    let tools = |extra: Value| {
+        let mut body = json!({"tools": [f_tool(), {"type": "function", "function": {"name": "g", "description": "G",
+            "strict": true, "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}]});
+        merge(&mut body, extra);
+        chat(body).unwrap().tools
+    };
+    let both = tools(json!({})).unwrap();
+    assert_eq!((both.choice, both.parallel), (CallChoice::Auto, true));
+    assert_eq!(both.callable, ["f", "g"]);
+    assert_eq!(both.tools[0].parameters, None);
+    assert_eq!(both.tools[1].description.as_deref(), Some("G"));
+    assert!(!both.tools[0].strict && both.tools[1].strict);
+    assert_eq!(tools(json!({"tool_choice": "none"})), None);
+    let required = tools(json!({"tool_choice": "required", "parallel_tool_calls": false})).unwrap();
+    assert_eq!(
+        (required.choice, required.parallel),
+        (CallChoice::Required, false)
+    );
+    let named = tools(json!({"tool_choice": {"type": "function", "function": {"name": "g"}}})).unwrap();
+    assert_eq!((named.choice, named.tools.len()), (CallChoice::Named, 2));
+    assert_eq!(named.callable, ["g"]);
+    let allowed = tools(json!({"tool_choice": {"type": "allowed_tools", "allowed_tools":
+        {"mode": "required", "tools": [{"type": "function", "function": {"name": "f"}}]}}}));
+    let allowed = allowed.unwrap();
+    assert_eq!(
+        (allowed.choice, allowed.callable),
+        (CallChoice::Required, vec!["f".to_owned()])
+    );
+}
+
+#[test]
+fn calls_and_results_stand_in_the_conversation() {
+    let ask = chat(json!({"messages": [
+        {"role": "user", "content": "2+2?"},
+        {"role": "assistant", "content": null, "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{\"a\": 2}"}},
+            {"id": "call_2", "type": "function", "function": {"name": "sub", "arguments": "no JSON"}}]},
+        {"role": "tool", "tool_call_id": "call_2", "content": [{"type": "text", "text": "4"}]},
+    ]}));
+    let Prompt::Chat(messages) = &ask.unwrap().prompts[0] else {
+        panic!("a chat prompt")
+    };
+    assert_eq!(
+        messages[1].extra["tool_calls"],
+        json!([
+            {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": {"a": 2}}},
+            {"id": "call_2", "type": "function", "function": {"name": "sub", "arguments": "no JSON"}},
+        ])
+    );
+    assert_eq!(
+        (messages[2].role.as_str(), messages[2].content.as_str()),
+        ("tool", "4")
+    );
+    assert_eq!(messages[2].extra["name"], "sub");
 }
