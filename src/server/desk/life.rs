@@ -149,10 +149,7 @@ impl Inner {
                     .fold(0.0, f64::max),
                 route_ms: millis(errand.route),
                 first_token_ms: first.map_or(0.0, |first| millis(before_lane + first)),
-                engine_ms: timings
-                    .iter()
-                    .map(|timing| millis(timing.total))
-                    .fold(0.0, f64::max),
+                engine_ms: millis(in_lane),
                 total_ms: millis(total),
             },
             energy: None,
