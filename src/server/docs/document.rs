@@ -59,6 +59,8 @@ pub(crate) fn document() -> OpenApi {
         schema::error::Refusal,
         schema::error::Unavailable,
         schema::messages::MessageRefusal,
+        schema::log::LogFormat,
+        schema::responses::ItemOrder,
         schema::stream::ChatChunk,
         schema::stream::CompletionChunk,
     )),
