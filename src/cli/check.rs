@@ -1,5 +1,6 @@
 //! `messplus check`: is the zoo file right, where would everything sit, does it fit. Loads nothing.
 
+mod devices;
 mod meter;
 mod plan;
 #[cfg(test)]
@@ -71,6 +72,7 @@ fn as_tables(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
         vec![
             device.name.clone(),
             bytes_text(device.weight_bytes),
+            bytes_text(device.workspace_bytes),
             bytes_text(device.kv_bytes),
             bytes_text(device.total()),
             device.free_bytes.map_or("unknown".into(), bytes_text),
@@ -79,6 +81,7 @@ fn as_tables(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
     let device_columns = [
         ("device", Left),
         ("weights", Right),
+        ("steps", Right),
         ("KV pool", Right),
         ("total", Right),
         ("free", Right),
@@ -89,11 +92,12 @@ fn as_tables(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
         .map(|sla| format!("{} {}", sla.name, sla.alpha))
         .collect();
     format!(
-        "{}: the file is right\n\n{}\n\n{}\n\n{}\n\nmeter: {}\npolicy: {}\nfeatures: {}\npromises: {}\nlisten: {}",
+        "{}: the file is right\n\n{}\n\n{}\n\n{}\n\n{}meter: {}\npolicy: {}\nfeatures: {}\npromises: {}\nlisten: {}",
         zoo.origin,
         table(&columns, models),
         table(&device_columns, devices),
         meter::meter_table(meters),
+        plan.auto_line(),
         meter::line(meters),
         zoo.router.policy,
         features_text(zoo, plan),
@@ -108,13 +112,14 @@ fn as_json(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection], misfit: Option<&C
             "name": model.name, "source": model.source.to_string(), "located": place.located, "fetched": place.fetched,
             "device": place.device, "dtype": place.dtype, "stored_dtype": place.stored_dtype,
             "parameters": place.parameters, "batched": place.batched, "weight_bytes": place.weight_bytes,
-            "kv_bytes_per_token": place.kv_bytes_per_token, "max_context": place.max_context,
+            "workspace_bytes": place.workspace_bytes, "kv_bytes_per_token": place.kv_bytes_per_token, "max_context": place.max_context,
             "kv_bytes": place.kv_bytes,
         })
     });
     let devices = plan.devices.iter().map(|device| {
         json!({
-            "device": device.name, "weight_bytes": device.weight_bytes, "kv_bytes": device.kv_bytes,
+            "device": device.name, "weight_bytes": device.weight_bytes,
+            "workspace_bytes": device.workspace_bytes, "kv_bytes": device.kv_bytes,
             "total_bytes": device.total(), "free_bytes": device.free_bytes,
         })
     });
@@ -126,6 +131,7 @@ fn as_json(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection], misfit: Option<&C
         "zoo": zoo.origin,
         "models": models.collect::<Vec<_>>(),
         "devices": devices.collect::<Vec<_>>(),
+        "auto": plan.auto,
         "fits": misfit.is_none(),
         "misfit": misfit.map(ToString::to_string),
         "meter": meter::line(meters),

@@ -7,7 +7,7 @@ use super::check::{Eyes, model_source};
 use super::{CliError, Place, Plan, locate, meter_settings};
 use crate::config::{Model, Zoo};
 use crate::energy::{EnergyHandle, LaneDevice, MeterSettings, check_record, open_meters};
-use crate::engine::{Compute, Engine, EngineSettings, HostSpec, Precision, lane_devices};
+use crate::engine::{Compute, Engine, EngineSettings, HostSpec, cuda_device, lane_devices};
 use crate::router::{ModelInfo, Policy, RouterConfig, SlaConfig};
 use crate::server::{self, Desk, DeskSetup, Loading, LoadingPart, Metrics, StepTap, saved_ledger};
 use crate::store::Store;
@@ -128,6 +128,11 @@ pub fn lanes(specs: &[HostSpec]) -> Vec<LaneDevice> {
             Compute::Cpu => None,
             Compute::Cuda(ordinal) => Some(ordinal),
         },
+        cuda_uuid: match compute {
+            Compute::Cpu => None,
+            // Who has no such device is told so when its lane opens it.
+            Compute::Cuda(ordinal) => cuda_device(ordinal).ok().and_then(|facts| facts.uuid),
+        },
     };
     lane_devices(specs).into_iter().map(lane).collect()
 }
@@ -138,8 +143,8 @@ pub fn specs(zoo: &Zoo, plan: &Plan) -> Result<Vec<HostSpec>, CliError> {
         Ok(HostSpec {
             name: model.name.clone(),
             source: model_source(locate(zoo, model)?),
-            compute: Compute::Cpu,
-            precision: Precision::F32,
+            compute: place.compute,
+            precision: place.precision,
             max_context: Some(place.max_context),
             kv_bytes: place.kv_bytes,
         })

@@ -3,6 +3,8 @@
 
 mod args;
 mod check;
+#[cfg(any(test, feature = "cuda"))]
+mod gpu_check;
 mod house;
 mod load;
 mod profile;
@@ -18,6 +20,8 @@ use clap::{Parser, Subcommand};
 use crate::config::{ConfigError, Model, Zoo};
 use crate::hub::{self, HubError, Located};
 
+#[cfg(any(test, feature = "cuda"))]
+pub use args::GpuCheckArgs;
 pub use args::{
     CheckArgs, Features, FeedbackBy, LoadArgs, LogFormat, ProfileArgs, PullArgs, ReplayArgs, RunArgs,
     ServeArgs,
@@ -65,6 +69,10 @@ pub enum Command {
     Profile(ProfileArgs),
     /// Replay recorded requests through the router and compare policies
     Replay(ReplayArgs),
+    /// Check and measure everything that runs on a GPU
+    #[cfg(any(test, feature = "cuda"))]
+    #[command(hide = true)]
+    GpuCheck(GpuCheckArgs),
 }
 
 /// Why a verb ended badly.
@@ -109,6 +117,8 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Load(args) => load::load(args).await,
         Command::Profile(args) => profile::profile(args).await,
         Command::Replay(args) => replay::replay(&args),
+        #[cfg(any(test, feature = "cuda"))]
+        Command::GpuCheck(args) => gpu_check::gpu_check(args).await,
     }
 }
 

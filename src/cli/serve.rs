@@ -25,6 +25,9 @@ pub async fn serve(args: ServeArgs) -> Result<(), CliError> {
     };
     let plan = Plan::of(&zoo)?;
     plan.refuse_what_does_not_fit(&zoo)?;
+    if plan.auto.is_some() {
+        emit(plan.auto_line().trim_end());
+    }
     let address = zoo.server.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| {
         CliError::Failed(format!(

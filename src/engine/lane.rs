@@ -212,7 +212,19 @@ impl Lane {
         }
         self.sink.begin_step(self.device, start);
         let decoder = &mut host.decoder;
-        let computed = catch_unwind(AssertUnwindSafe(|| decoder.forward(&batch)));
+        let running = &host.running;
+        let wanted = |need: &&Need<Ticket>| {
+            let sequence = &running[&need.key];
+            sequence.remaining() == need.tokens && !sequence.only_reads()
+        };
+        let computed = catch_unwind(AssertUnwindSafe(|| {
+            if !decoder.draws() {
+                return decoder.forward(&batch);
+            }
+            let wanted = step.iter().filter(wanted);
+            let choices: Vec<_> = wanted.map(|need| running[&need.key].choice()).collect();
+            decoder.forward_drawing(&batch, &choices)
+        }));
         let mut ended = match computed {
             Ok(Ok(mut logits)) => self.deliver(model, &step, &mut logits),
             Ok(Err(error)) => self.fail(model, &step, &error.to_string()),
@@ -326,7 +338,7 @@ impl Lane {
                 Some(sequence.read(logits.hidden_row(hidden_row - 1), now))
             } else {
                 row += 1;
-                sequence.accept(logits.row_mut(row - 1), &host.tokenizer, &host.end_tokens, now)
+                sequence.accept(logits, row - 1, &host.tokenizer, &host.end_tokens, now)
             };
             if end.is_none() && host.decoder.restarts_at(sequence.length()) {
                 sequence.restart(host.decoder.cache_salt(sequence.length()));
@@ -361,3 +373,7 @@ impl Lane {
 #[cfg(test)]
 #[path = "lane_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "cuda_tests.rs"]
+mod cuda_tests;

@@ -17,13 +17,18 @@ mod plan;
 mod prefix;
 mod request;
 mod sampler;
+#[doc(hidden)]
+#[cfg(any(test, feature = "cuda"))]
+pub mod sampling_cases;
 mod sequence;
 mod start;
 mod stop;
 mod turns;
 mod weights;
 
-pub use crate::model::{CallForm, CallParser, ChatMessage, Compute, ModelSource, Precision, Said, Tool};
+pub use crate::model::{
+    CallForm, CallParser, ChatMessage, Compute, CudaFacts, ModelSource, Precision, Said, Tool, cuda_device,
+};
 pub use board::{Occupancy, PageUse};
 pub use grammar::{CallRule, Callable, Constraint, Instead};
 pub use request::{

@@ -128,8 +128,8 @@ async fn a_client_that_goes_takes_its_request_along() {
     until("the last record", async || {
         let records = server.get("/v1/requests?limit=1000").await;
         let records = records["data"].as_array().unwrap().clone();
-        let cancelled = |record: &&Value| record["finish_reason"] == "cancelled";
-        records.iter().filter(cancelled).count() == records.len() && records.len() >= 40
+        let cancelled = |record: &Value| record["finish_reason"] == "cancelled";
+        records.len() > 6 && records.iter().all(cancelled)
     })
     .await;
     let books = server.get("/v1/energy").await;

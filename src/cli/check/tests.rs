@@ -3,6 +3,8 @@ use std::path::Path;
 
 use super::*;
 use crate::energy::{CheckState, MeterCheck, Quantity, Source};
+use crate::hub::Located;
+use crate::model::inspect;
 use crate::units::Watts;
 
 /// A model folder: `config.json` changed by `change`, and bf16 weights of `rows` × 64.
@@ -82,6 +84,30 @@ fn what_cannot_be_served_is_refused_with_its_line() {
         assert!(said.starts_with("zoo.toml:1: ") && said.contains(words), "{said}");
         assert_eq!(error.status(), 2);
     }
+}
+
+#[test]
+fn published_shapes_have_their_published_parameters() {
+    for shape in &crate::hub::PUBLISHED {
+        let source = model_source(Located::Random(shape));
+        let seen = inspect(&source).unwrap();
+        assert_eq!(seen.parameters, shape.parameters, "{}", shape.name);
+        assert_eq!(seen.stored_dtype, "bf16");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[[model]]\nname = \"a\"\nsource = \"random:qwen2.5-0.5b\"\nmax_context = 64\n";
+    let zoo = Zoo::parse("zoo.toml", text, dir.path()).unwrap();
+    let place = Plan::of(&zoo).unwrap().models.remove(0);
+    assert_eq!(
+        place.located,
+        "random numbers in the shape of Qwen/Qwen2.5-0.5B-Instruct"
+    );
+    let zoo = Zoo::parse("zoo.toml", &text.replace("0.5b", "0.6b"), dir.path()).unwrap();
+    let said = Plan::of(&zoo).unwrap_err().to_string();
+    assert!(
+        said.contains("no shape is called 'qwen2.5-0.6b'") && said.contains("llama-3.1-8b"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -207,6 +207,19 @@ impl DecoderConfig {
     }
 }
 
+impl DecoderConfig {
+    /// See [`Decoder::cache_salt`](super::Decoder::cache_salt).
+    pub fn cache_salt(&self, prompt_tokens: usize) -> u64 {
+        let regimes = self.ropes.iter().map(|rope| rope.regime(prompt_tokens));
+        regimes.fold(0u64, |salt, regime| salt.wrapping_mul(31).wrapping_add(regime))
+    }
+
+    /// See [`Decoder::restarts_at`](super::Decoder::restarts_at).
+    pub fn restarts_at(&self, tokens: usize) -> bool {
+        self.restart_past.is_some_and(|limit| tokens == limit + 1)
+    }
+}
+
 /// `architectures[0]`, or words that say there is none.
 pub fn architecture(json: &serde_json::Value) -> String {
     json["architectures"][0]

@@ -3,7 +3,7 @@ use half::f16;
 use super::Kind;
 
 /// Writes the values of one GGML block, exactly as GGML computes them.
-pub(super) fn dequantise_block(kind: Kind, block: &[u8], out: &mut [f32]) {
+pub(in crate::model) fn dequantise_block(kind: Kind, block: &[u8], out: &mut [f32]) {
     match kind {
         Kind::Q8_0 => {
             let scale = half_at(block, 0);

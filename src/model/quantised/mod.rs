@@ -23,6 +23,8 @@ mod x86;
 
 pub use activations::{ActivationKind, Activations};
 pub(in crate::model) use aligned::AlignedBytes;
+#[cfg(any(test, feature = "cuda"))]
+pub(in crate::model) use dequantise::dequantise_block;
 pub use layout::Kind;
 pub use matrix::PackedMatrix;
 pub(in crate::model) use multiply::Target;

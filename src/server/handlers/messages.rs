@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Extension, Request, State};
-use axum::http::HeaderValue;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -118,7 +117,7 @@ pub(crate) async fn errors_in_shape(request: Request, next: Next) -> Response {
         parts.headers.remove("content-length");
         response = (parts, Json(object)).into_response();
     }
-    if here && let Some(id) = response.headers().get("x-request-id").map(HeaderValue::clone) {
+    if here && let Some(id) = response.headers().get("x-request-id").cloned() {
         response.headers_mut().insert("request-id", id);
     }
     response
