@@ -49,6 +49,7 @@ fn extension() -> Extension {
             queue_ms: 0.0,
             route_ms: 0.0,
             first_token_ms: 0.0,
+            engine_ms: 0.0,
             total_ms: 0.0,
         },
     }
