@@ -162,14 +162,6 @@ fn every_example_of_the_document_is_an_example_of_its_shape() {
         examples += 1;
     }
     assert!(examples >= 12, "{examples} examples");
-    let text = document.to_string();
-    for reference in text.split("\"#/components/schemas/").skip(1) {
-        let name = reference.split('"').next().unwrap();
-        assert!(
-            document["components"]["schemas"][name].is_object(),
-            "{name} is nowhere"
-        );
-    }
 }
 
 #[tokio::test]
