@@ -11,8 +11,8 @@
 //! written in.
 //!
 //! From outside in: [`event`] and [`config`] (the words), [`policy`] (who decides), [`learner`] with
-//! [`posterior`], [`cluster`], [`logistic`], `mlp`, [`dense`] over `newton` and `calibration`, [`gate`], [`drift`] (quality), [`cost`] with [`length`] and [`accuracy`]
-//! (joules), [`queue`],
+//! [`posterior`], [`cluster`], [`topics`] with [`hierarchical`], [`logistic`], `mlp`, [`dense`] over `newton` and
+//! `calibration`, [`gate`], [`drift`] (quality), [`cost`] with [`length`], [`dearness`] and [`accuracy`] (joules), [`queue`],
 //! [`price`], [`explore`] (parts of policies), [`memory`], [`report`], [`state`] (what is kept),
 //! [`draw`], `beta`, `bits`, [`features`] and [`embedding`] (tools).
 
@@ -25,6 +25,7 @@ pub mod cluster;
 pub mod config;
 mod core;
 pub mod cost;
+pub mod dearness;
 pub mod dense;
 pub mod draw;
 pub mod drift;
@@ -33,6 +34,7 @@ pub mod event;
 pub mod explore;
 pub mod features;
 pub mod gate;
+pub mod hierarchical;
 pub mod learner;
 mod length;
 pub mod logistic;
@@ -47,6 +49,7 @@ pub mod queue;
 pub mod report;
 mod sparse;
 pub mod state;
+pub mod topics;
 
 #[cfg(test)]
 mod embedding_laws;

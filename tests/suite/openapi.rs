@@ -85,6 +85,21 @@ async fn what_is_answered_is_what_is_documented() {
     let feedback = |satisfied: bool| json!({"request_id": id, "satisfied": satisfied});
     let completion = json!({"model": "demo-small", "prompt": ["One", "Two"], "max_tokens": 3, "logprobs": 1});
 
+    let mut to_be_kept = json!({"model": "demo-small", "input": "What is 1 + 1?", "max_output_tokens": 8});
+    let (status, kept) = server.post("/v1/responses", &to_be_kept).await;
+    assert_eq!(status, 200, "{kept}");
+    let kept = format!("/v1/responses/{}", kept["id"].as_str().unwrap());
+    to_be_kept["store"] = json!(false);
+    to_be_kept["tools"] = json!([{"type": "function", "name": "add", "parameters": {"type": "object",
+        "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": false}}]);
+    let mut calling = ask("demo-small", "What is 1 + 1?");
+    calling["max_tokens"] = json!(64);
+    calling["tool_choice"] = json!("required");
+    calling["tools"] = json!([{"type": "function", "function": {"name": "add", "parameters": {"type": "object",
+        "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": false}}}]);
+    let message =
+        json!({"model": "demo-small", "max_tokens": 8, "messages": [{"role": "user", "content": "Hello"}]});
+
     let gets = [
         ("/v1/models", "/v1/models".to_owned()),
         ("/v1/models/{id}", "/v1/models/demo-small".to_owned()),
@@ -97,6 +112,16 @@ async fn what_is_answered_is_what_is_documented() {
         ("/v1/requests", "/v1/requests?limit=0".to_owned()),
         ("/v1/router", "/v1/router".to_owned()),
         ("/v1/energy", "/v1/energy".to_owned()),
+        ("/v1/responses/{id}", kept.clone()),
+        ("/v1/responses/{id}", "/v1/responses/nothing".to_owned()),
+        (
+            "/v1/responses/{id}/input_items",
+            format!("{kept}/input_items?limit=1&order=asc"),
+        ),
+        (
+            "/v1/responses/{id}/input_items",
+            format!("{kept}/input_items?limit=0"),
+        ),
         ("/health", "/health".to_owned()),
         ("/ready", "/ready".to_owned()),
         ("/metrics", "/metrics".to_owned()),
@@ -109,6 +134,16 @@ async fn what_is_answered_is_what_is_documented() {
         ("/v1/chat/completions", json!({"model": "auto"})),
         ("/v1/completions", completion.clone()),
         ("/v1/completions", json!({"model": "demo-small", "prompt": []})),
+        ("/v1/chat/completions", calling),
+        ("/v1/responses", to_be_kept),
+        ("/v1/responses", json!({"model": "demo-small"})),
+        ("/v1/messages", message.clone()),
+        (
+            "/v1/messages",
+            json!({"model": "no-such-model", "max_tokens": 8, "messages": message["messages"]}),
+        ),
+        ("/v1/messages/count_tokens", message),
+        ("/v1/messages/count_tokens", json!({})),
         ("/v1/route", ask("auto", "Hello")),
         ("/v1/route", ask("demo-small", "Hello")),
         (
@@ -123,7 +158,8 @@ async fn what_is_answered_is_what_is_documented() {
     let mut seen = BTreeSet::new();
     let gets = gets.map(|(path, address)| (Method::GET, path, address, None));
     let posts = posts.map(|(path, body)| (Method::POST, path, path.to_owned(), Some(body)));
-    for (method, path, address, body) in gets.into_iter().chain(posts) {
+    let last = [(Method::DELETE, "/v1/responses/{id}", kept, None)];
+    for (method, path, address, body) in gets.into_iter().chain(posts).chain(last) {
         let what = format!("{method} {address} {}", body.as_ref().unwrap_or(&Value::Null));
         let operation = document.operation(method.as_str().to_lowercase().as_str(), path);
         let mut request = client.request(method.clone(), format!("{}{address}", server.url));
@@ -143,7 +179,12 @@ async fn what_is_answered_is_what_is_documented() {
     // Only the streams are left, which never end or end in events.
     let all = document.0["paths"].as_object().unwrap().iter();
     let all: usize = all
-        .map(|(_, item)| ["get", "post"].iter().filter(|m| item[**m].is_object()).count())
+        .map(|(_, item)| {
+            ["get", "post", "delete"]
+                .iter()
+                .filter(|m| item[**m].is_object())
+                .count()
+        })
         .sum();
     assert_eq!(seen.len() + 1, all, "{seen:?}");
 
