@@ -10,7 +10,6 @@
 
 constexpr uint32_t KEY_TOKENS = 64;
 constexpr uint32_t WARPS = 4;
-constexpr float LOG2_E = 1.4426950408889634f;
 
 // Rows of 16-byte pieces in shared memory, the pieces of a row in another order from row to row so that eight rows'
 // same piece lies on different banks.
@@ -105,7 +104,6 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
         for (uint32_t c = 0; c < COLUMNS; c++) sums[m][c][0] = sums[m][c][1] = sums[m][c][2] = sums[m][c][3] = 0.0f;
     }
 
-    const float factor = scale * LOG2_E;
     for (uint32_t tile = first_tile; tile < end_tile; tile++) {
         if (tile + 1 < end_tile) {
             bring_tile(tile + 1);
@@ -145,19 +143,17 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
         const bool edge = from + KEY_TOKENS - 1 > lowest || (window && from + window <= highest);
 #pragma unroll
         for (int m = 0; m < MT; m++) {
+            finish_scores(scores[m], scale, softcap);
             float rise[2] = {peak[m][0], peak[m][1]};
 #pragma unroll
             for (uint32_t c = 0; c < KEY_COLUMNS; c++)
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    float score = scores[m][c][i];
-                    score = softcap > 0.0f ? softcap * LOG2_E * tanh_fast(score * scale / softcap) : score * factor;
                     if (edge) {
                         const uint32_t at = from + c * 8 + j * 2 + i % 2, own = position[m][i / 2];
-                        if (at > own || (window && at + window <= own)) score = -INFINITY;
+                        if (at > own || (window && at + window <= own)) scores[m][c][i] = -INFINITY;
                     }
-                    scores[m][c][i] = score;
-                    rise[i / 2] = fmaxf(rise[i / 2], score);
+                    rise[i / 2] = fmaxf(rise[i / 2], scores[m][c][i]);
                 }
 #pragma unroll
             for (int r = 0; r < 2; r++) {
