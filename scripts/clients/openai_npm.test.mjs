@@ -10,10 +10,10 @@ const client = new OpenAI({ baseURL: `${process.env.MESSPLUS_URL}/v1`, apiKey: "
 const question = "What is the capital of France?";
 const asked = { model: "demo-large", messages: [{ role: "user", content: question }], temperature: 0 };
 const parameters = {
-  type: "object", properties: { city: { type: "string" } }, required: ["city"], additionalProperties: false,
+  type: "object", properties: { city: { enum: ["Paris", "Rome"] } }, required: ["city"], additionalProperties: false,
 };
 const weather = { type: "function", function: { name: "weather", description: "The weather of a city.", parameters, strict: true } };
-const Country = z.object({ capital: z.string() });
+const Country = z.object({ capital: z.enum(["Paris", "Rome"]) });
 
 test("chat", async () => {
   const { data, response } = await client.chat.completions.create({ ...asked, model: "auto" }).withResponse();

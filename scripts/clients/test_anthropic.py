@@ -7,7 +7,8 @@ from conftest import DUMMY_KEY
 ASKED = {
     "model": "demo-large",
     "max_tokens": 160,
-    "temperature": 0,
+    # No longer a parameter of this client, which sends it on all the same.
+    "extra_body": {"temperature": 0},
     "messages": [{"role": "user", "content": "What is the capital of France?"}],
 }
 WEATHER = {
@@ -15,7 +16,7 @@ WEATHER = {
     "description": "The weather of a city.",
     "input_schema": {
         "type": "object",
-        "properties": {"city": {"type": "string"}},
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
         "required": ["city"],
         "additionalProperties": False,
     },
@@ -66,5 +67,5 @@ def test_errors(claude):
     with pytest.raises(anthropic.NotFoundError):
         claude.messages.create(**ASKED | {"model": "claude-9"})
     with pytest.raises(anthropic.BadRequestError) as raised:
-        claude.messages.create(**ASKED | {"temperature": 9})
+        claude.messages.create(**ASKED | {"extra_body": {"temperature": 9}})
     assert raised.value.body["type"] == "error" and raised.value.body["error"]["type"] == "invalid_request_error"

@@ -22,7 +22,7 @@ class Country(BaseModel):
 
 
 @tool
-def weather(city: str) -> str:
+def weather(city: Literal["Paris", "Rome"]) -> str:
     """The weather of a city."""
     return f"clear in {city}"
 
@@ -77,19 +77,19 @@ def test_errors_come_through(chat):
 
 @pytest.mark.parametrize("choice", ["any", "weather"])
 def test_bind_tools(chat, choice):
-    bound = chat(max_tokens=160).bind_tools([weather], tool_choice=choice)
+    bound = chat(max_tokens=110).bind_tools([weather], tool_choice=choice, strict=True)
     answer = bound.invoke("Weather in Paris?")
     [call] = answer.tool_calls
     assert call["name"] == "weather" and isinstance(call["args"]["city"], str) and call["id"]
     told = ToolMessage(weather.invoke(call["args"]), tool_call_id=call["id"])
     turns = [HumanMessage("Weather in Paris?"), answer, told]
-    again = chat(max_tokens=160).bind_tools([weather], tool_choice="none").invoke(turns)
+    again = chat(max_tokens=10).bind_tools([weather], tool_choice="none").invoke(turns)
     assert again.content and not again.tool_calls
 
 
 def test_streamed_tool_calls(chat):
     whole = None
-    for chunk in chat(max_tokens=160).bind_tools([weather], tool_choice="any").stream("Weather in Paris?"):
+    for chunk in chat(max_tokens=110).bind_tools([weather], tool_choice="any", strict=True).stream("Weather in Paris?"):
         whole = chunk if whole is None else whole + chunk
     [call] = whole.tool_calls
     assert call["name"] == "weather" and isinstance(call["args"]["city"], str)
@@ -98,7 +98,7 @@ def test_streamed_tool_calls(chat):
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 def test_structured_output(chat, method):
-    structured = chat(max_tokens=160).with_structured_output(Country, method=method, include_raw=True)
+    structured = chat(max_tokens=160).with_structured_output(Country, method=method, strict=True, include_raw=True)
     answer = structured.invoke(QUESTION)
     assert isinstance(answer["parsed"], Country) and answer["parsing_error"] is None
 

@@ -29,6 +29,7 @@ def test_auto_says_who_answered_and_what_it_cost(client):
     extra = answer.model_extra["messplus"]
     assert answer.model == extra["model"] in MODELS
     assert extra["energy"]["joules"] > 0 and extra["request_id"] == answer._request_id
+    assert 0 < extra["timing"]["first_token_ms"] <= extra["timing"]["total_ms"]
     assert set(extra["satisfaction"]) == set(extra["expected_joules"]) == set(MODELS)
 
 

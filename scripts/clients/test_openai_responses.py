@@ -18,7 +18,7 @@ WEATHER = {
     "strict": True,
     "parameters": {
         "type": "object",
-        "properties": {"city": {"type": "string"}},
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
         "required": ["city"],
         "additionalProperties": False,
     },

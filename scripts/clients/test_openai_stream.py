@@ -80,8 +80,8 @@ def test_leaving_cancels(client):
     next(iter(stream))
     stream.close()
     deadline = time.monotonic() + 60
-    while (record := logged(client, request)) is None:
-        assert time.monotonic() < deadline, f"{request} never ended"
+    while (record := logged(client, request)) is None or not record["energy"]["final"]:
+        assert time.monotonic() < deadline, f"{request} never settled: {record}"
         time.sleep(0.05)
     assert record["finish_reason"] == "cancelled" and record["energy"]["prefill_joules"] > 0
 

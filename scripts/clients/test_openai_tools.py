@@ -1,6 +1,7 @@
 """openai-python: tool calls."""
 
 import json
+from typing import Literal
 
 import openai
 import pytest
@@ -8,21 +9,13 @@ from conftest import user
 from pydantic import BaseModel
 
 
+# Short and closed: the demo models have a context of 512 and would fill a free string to the limit.
 class Weather(BaseModel):
-    """The weather of a city."""
-
-    city: str
-    days: int
+    city: Literal["Paris", "Rome"]
 
 
-class Clock(BaseModel):
-    """The time of day."""
-
-    zone: str
-
-
-TOOLS = [openai.pydantic_function_tool(Weather), openai.pydantic_function_tool(Clock)]
-ASKED = {"model": "demo-large", "messages": user("Weather in Paris?"), "temperature": 0, "max_tokens": 160}
+TOOLS = [openai.pydantic_function_tool(Weather)]
+ASKED = {"model": "demo-large", "messages": user("Weather in Paris?"), "temperature": 0, "max_tokens": 110}
 NAMED = {"type": "function", "function": {"name": "Weather"}}
 
 
@@ -30,14 +23,22 @@ def complete(message):
     assert message.content is None
     for call in message.tool_calls:
         assert call.type == "function" and call.id
-        arguments = json.loads(call.function.arguments)
-        (Weather if call.function.name == "Weather" else Clock).model_validate(arguments)
+        assert call.function.name == "Weather"
+        Weather.model_validate(json.loads(call.function.arguments))
 
 
 def test_required(client):
     [choice] = client.chat.completions.create(**ASKED, tools=TOOLS, tool_choice="required").choices
     assert choice.finish_reason == "tool_calls"
     complete(choice.message)
+
+
+def test_one_of_two(client):
+    tools = [{"type": "function", "function": {"name": name}} for name in ("Clock", "Calendar")]
+    for name in ("Clock", "Calendar"):
+        named = {"type": "function", "function": {"name": name}}
+        [choice] = client.chat.completions.create(**ASKED, tools=tools, tool_choice=named).choices
+        assert [call.function.name for call in choice.message.tool_calls] == [name]
 
 
 def test_named(client):
@@ -86,7 +87,7 @@ def test_the_stream_helper_parses_the_arguments(client):
         events = list(stream)
         final = stream.get_final_completion()
     [call] = final.choices[0].message.tool_calls
-    assert isinstance(call.function.parsed_arguments, (Weather, Clock))
+    assert isinstance(call.function.parsed_arguments, Weather)
     assert any(event.type == "tool_calls.function.arguments.delta" for event in events)
     assert any(event.type == "tool_calls.function.arguments.done" for event in events)
 
@@ -103,8 +104,9 @@ def test_the_result_goes_back(client):
         first.model_dump(exclude_unset=True),
         {"role": "tool", "tool_call_id": first.tool_calls[0].id, "content": '{"sky": "clear"}'},
     ]
-    [choice] = client.chat.completions.create(**ASKED | {"messages": turns}, tools=TOOLS, tool_choice="none").choices
-    assert choice.message.content
+    asked = ASKED | {"messages": turns, "max_tokens": 10}
+    [choice] = client.chat.completions.create(**asked, tools=TOOLS, tool_choice="none").choices
+    assert choice.message.content is not None and not choice.message.tool_calls
 
 
 def test_a_tool_that_is_not_there(client):

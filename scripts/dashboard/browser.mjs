@@ -13,7 +13,7 @@ const FLAGS = [
 export async function browser() {
   const profile = await mkdtemp(join(tmpdir(), "messplus-chromium-"));
   const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: FLAGS, viewport: { width: 1280, height: 1000 },
+    executablePath: process.env.CHROMIUM, headless: true, args: FLAGS, viewport: { width: 1280, height: 940 },
   });
   return { context, async close() { await context.close(); await rm(profile, { recursive: true, force: true }); } };
 }

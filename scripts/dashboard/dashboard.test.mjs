@@ -53,6 +53,8 @@ test("every panel is alive within five seconds of the first requests", async () 
     assert.deepEqual(missing, []);
     console.log(`all panels alive after ${Date.now() - begun} ms`);
     await page.waitForTimeout(1000 * Number(process.env.WATCH_SECONDS ?? 3));
+    await page.locator(".example").first().click();
+    await page.locator("#talk .bill p", { hasText: "." }).waitFor();
     await picture(page, "desktop-light");
     await page.emulateMedia({ colorScheme: "dark" });
     await picture(page, "desktop-dark");

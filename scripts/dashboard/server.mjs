@@ -25,29 +25,29 @@ export async function serve({ port = 0, zoo, keys } = {}) {
   const more = zoo ? ["--zoo", join(folder, "zoo.toml")] : [];
   if (zoo) await writeFile(join(folder, "zoo.toml"), zoo);
   if (keys) await writeFile(join(folder, "keys.txt"), keys.join("\n"));
-  const process = spawn(BINARY, ["serve", "--listen", `127.0.0.1:${port}`, "--data-dir", join(folder, "data"), ...more], { stdio: ["ignore", "pipe", "inherit"] });
+  const server = spawn(BINARY, ["serve", "--listen", `127.0.0.1:${port}`, "--data-dir", join(folder, "data"), ...more], { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, RUST_LOG: "error" } });
   let url;
-  const lines = createInterface({ input: process.stdout });
+  const lines = createInterface({ input: server.stdout });
   for await (const line of lines) {
     if (!line.startsWith("listening on ")) continue;
     url = line.slice("listening on ".length).trim();
     break;
   }
-  process.stdout.resume();
+  server.stdout.resume();
   if (!url) throw new Error(`${BINARY} ended before it listened`);
   return {
     url,
     async stop() {
-      process.kill("SIGTERM");
-      if (process.exitCode === null) await once(process, "exit");
+      server.kill("SIGTERM");
+      if (server.exitCode === null) await once(server, "exit");
       await rm(folder, { recursive: true });
     },
   };
 }
 
-// `messplus load` against a server; resolves when it has ended.
+// `messplus load` against a server.
 export function load(url, ...more) {
-  const process = spawn(BINARY, ["load", "--url", url, ...more], { stdio: "ignore" });
-  const ended = once(process, "exit");
-  return { ended, async stop() { process.kill("SIGINT"); await ended; } };
+  const client = spawn(BINARY, ["load", "--url", url, ...more], { stdio: "ignore" });
+  const ended = once(client, "exit");
+  return { async stop() { client.kill("SIGINT"); await ended; } };
 }

@@ -60,7 +60,10 @@ pub struct RunArgs {
 Examples:
   messplus check
   messplus check --zoo zoo.toml
-  messplus check --zoo zoo.toml --json")]
+  messplus check --zoo zoo.toml --json
+
+A well-known model that has not been fetched is planned by its published shape and labelled so; what then does not fit is
+said, and is no failure: another machine may be meant.")]
 pub struct CheckArgs {
     /// The zoo file; without it the demo zoo built into the binary is checked
     #[arg(long, value_name = "FILE")]
@@ -263,6 +266,40 @@ pub struct ReplayArgs {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+/// `messplus gpu-check`
+#[cfg(any(test, feature = "cuda"))]
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Models have random weights in published shapes, so nothing is fetched; their answers mean nothing. scripts/gpu-check finds the
+CUDA libraries first and runs transformers beside it.
+
+Examples:
+  messplus gpu-check
+  messplus gpu-check --minutes 6 --json gpu.json --peer peer.json")]
+pub struct GpuCheckArgs {
+    /// Which GPU, as CUDA counts them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub device: usize,
+    /// Parts that would take longer than this in all are cut
+    #[arg(long, value_name = "X", default_value_t = 8.0)]
+    pub minutes: f64,
+    /// Where to write all figures
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// What transformers reached in the same run
+    #[arg(long, value_name = "FILE")]
+    pub peer: Option<PathBuf>,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 /// What routers see of a recorded request.

@@ -1,5 +1,6 @@
 //! `messplus check`: is the zoo file right, where would everything sit, does it fit. Loads nothing.
 
+mod devices;
 mod meter;
 mod plan;
 #[cfg(test)]
@@ -8,7 +9,7 @@ mod tests;
 use serde_json::json;
 
 use super::{Align, CheckArgs, CliError, emit, table};
-use crate::config::{Zoo, bytes_text};
+use crate::config::{ConfigError, Zoo, bytes_text};
 use crate::energy::MeterInspection;
 
 pub use meter::meter_settings;
@@ -17,15 +18,24 @@ pub use plan::{DeviceNeed, Eyes, Place, Plan, model_source};
 /// Runs the verb.
 pub fn check(args: CheckArgs) -> Result<(), CliError> {
     let zoo = Zoo::load(args.zoo.as_deref())?;
-    let plan = Plan::of(&zoo)?;
+    let plan = Plan::before_fetching(&zoo)?;
     let meters = meter::meters(&zoo, &plan)?;
+    let misfit = plan.refuse_what_does_not_fit(&zoo).err();
     emit(&if args.json {
-        as_json(&zoo, &plan, &meters)
+        as_json(&zoo, &plan, &meters, misfit.as_ref())
     } else {
         as_tables(&zoo, &plan, &meters)
     });
-    // After the tables, so that who is refused sees the numbers that refuse.
-    plan.refuse_what_does_not_fit(&zoo)
+    match misfit {
+        // After the tables, so that who is refused sees the numbers that refuse.
+        Some(misfit) if plan.is_fetched() => Err(misfit.into()),
+        // Who plans before fetching asks what a zoo would take, maybe of another machine: that is an answer too.
+        Some(misfit) => {
+            eprintln!("messplus: not on this machine: {misfit}");
+            Ok(())
+        }
+        None => Ok(()),
+    }
 }
 
 fn as_tables(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
@@ -62,6 +72,7 @@ fn as_tables(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
         vec![
             device.name.clone(),
             bytes_text(device.weight_bytes),
+            bytes_text(device.workspace_bytes),
             bytes_text(device.kv_bytes),
             bytes_text(device.total()),
             device.free_bytes.map_or("unknown".into(), bytes_text),
@@ -70,6 +81,7 @@ fn as_tables(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
     let device_columns = [
         ("device", Left),
         ("weights", Right),
+        ("steps", Right),
         ("KV pool", Right),
         ("total", Right),
         ("free", Right),
@@ -80,11 +92,12 @@ fn as_tables(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
         .map(|sla| format!("{} {}", sla.name, sla.alpha))
         .collect();
     format!(
-        "{}: the file is right\n\n{}\n\n{}\n\n{}\n\nmeter: {}\npolicy: {}\nfeatures: {}\npromises: {}\nlisten: {}",
+        "{}: the file is right\n\n{}\n\n{}\n\n{}\n\n{}meter: {}\npolicy: {}\nfeatures: {}\npromises: {}\nlisten: {}",
         zoo.origin,
         table(&columns, models),
         table(&device_columns, devices),
         meter::meter_table(meters),
+        plan.auto_line(),
         meter::line(meters),
         zoo.router.policy,
         features_text(zoo, plan),
@@ -93,19 +106,20 @@ fn as_tables(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
     )
 }
 
-fn as_json(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
+fn as_json(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection], misfit: Option<&ConfigError>) -> String {
     let models = plan.models.iter().zip(&zoo.models).map(|(place, model)| {
         json!({
-            "name": model.name, "source": model.source.to_string(), "located": place.located,
+            "name": model.name, "source": model.source.to_string(), "located": place.located, "fetched": place.fetched,
             "device": place.device, "dtype": place.dtype, "stored_dtype": place.stored_dtype,
             "parameters": place.parameters, "batched": place.batched, "weight_bytes": place.weight_bytes,
-            "kv_bytes_per_token": place.kv_bytes_per_token, "max_context": place.max_context,
+            "workspace_bytes": place.workspace_bytes, "kv_bytes_per_token": place.kv_bytes_per_token, "max_context": place.max_context,
             "kv_bytes": place.kv_bytes,
         })
     });
     let devices = plan.devices.iter().map(|device| {
         json!({
-            "device": device.name, "weight_bytes": device.weight_bytes, "kv_bytes": device.kv_bytes,
+            "device": device.name, "weight_bytes": device.weight_bytes,
+            "workspace_bytes": device.workspace_bytes, "kv_bytes": device.kv_bytes,
             "total_bytes": device.total(), "free_bytes": device.free_bytes,
         })
     });
@@ -117,6 +131,9 @@ fn as_json(zoo: &Zoo, plan: &Plan, meters: &[MeterInspection]) -> String {
         "zoo": zoo.origin,
         "models": models.collect::<Vec<_>>(),
         "devices": devices.collect::<Vec<_>>(),
+        "auto": plan.auto,
+        "fits": misfit.is_none(),
+        "misfit": misfit.map(ToString::to_string),
         "meter": meter::line(meters),
         "meters": meter::meters_json(meters),
         "policy": zoo.router.policy.to_string(),

@@ -4,26 +4,48 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::check::{Eyes, model_source};
-use super::{CliError, Plan, locate, meter_settings};
-use crate::config::Zoo;
+use super::{CliError, Place, Plan, locate, meter_settings};
+use crate::config::{Model, Zoo};
 use crate::energy::{EnergyHandle, LaneDevice, MeterSettings, check_record, open_meters};
-use crate::engine::{Compute, Engine, EngineSettings, HostSpec, Precision, lane_devices};
+use crate::engine::{Compute, Engine, EngineSettings, HostSpec, cuda_device, lane_devices};
 use crate::router::{ModelInfo, Policy, RouterConfig, SlaConfig};
-use crate::server::{self, Desk, DeskSetup, Metrics, StepTap, saved_ledger};
+use crate::server::{self, Desk, DeskSetup, Loading, LoadingPart, Metrics, StepTap, saved_ledger};
 use crate::store::Store;
 use crate::units::{Clock, ModelId};
 
 /// Draws the router's exploration; fixed, so that a log can be replayed.
 const ROUTER_SEED: u64 = 42;
 
-/// Loads every model of `zoo`, with what `data_dir` remembers. `plan` is the zoo's own, already found to fit.
-pub async fn open(zoo: &Zoo, plan: &Plan, data_dir: &Path) -> Result<Desk, CliError> {
+/// What [`open`] is going to load, in its order.
+pub fn loading(zoo: &Zoo, plan: &Plan) -> Loading {
+    let encoder = match &plan.eyes {
+        // The first lane loads it, in the name of the first model.
+        Eyes::Encoder(reader) => Some(LoadingPart {
+            model: ModelId(0),
+            name: "the router's encoder".to_owned(),
+            bytes: reader.weight_bytes,
+        }),
+        Eyes::Words | Eyes::Hidden(_) => None,
+    };
+    let models = (0..).map(ModelId).zip(zoo.models.iter().zip(&plan.models));
+    let part = |(id, (model, place)): (ModelId, (&Model, &Place))| LoadingPart {
+        model: id,
+        name: model.name.clone(),
+        bytes: place.weight_bytes,
+    };
+    Loading::new(encoder.into_iter().chain(models.map(part)).collect())
+}
+
+/// Loads every model of `zoo`, with what `data_dir` remembers. `plan` is the zoo's own, already found to fit; `loading`
+/// is told how it goes.
+pub async fn open(zoo: &Zoo, plan: &Plan, data_dir: &Path, loading: Loading) -> Result<Desk, CliError> {
     let specs = specs(zoo, plan)?;
     let failed = |error: &dyn std::fmt::Display| CliError::Failed(error.to_string());
     let (store, recovered) = Store::open(data_dir).map_err(|e| failed(&e))?;
     let clock = Clock::start();
     let lanes = lanes(&specs);
     let names: Vec<String> = zoo.models.iter().map(|m| m.name.clone()).collect();
+    let promises: Vec<String> = zoo.slas.iter().map(|sla| sla.name.clone()).collect();
     let settings = MeterSettings {
         models: names.clone(),
         ..meter_settings(&zoo.energy)
@@ -32,10 +54,11 @@ pub async fn open(zoo: &Zoo, plan: &Plan, data_dir: &Path) -> Result<Desk, CliEr
     let meters = open_meters(&settings, &lanes).map_err(|e| failed(&e))?;
     let ledger = saved_ledger(&recovered).map_err(|e| failed(&e))?;
     let energy = EnergyHandle::start(meters, &lanes, &settings, clock, Some(ledger));
-    let metrics = Metrics::new(names).map_err(|e| failed(&e))?;
-    let tap = Arc::new(StepTap::new(energy.clone(), metrics.clone()));
+    let metrics = Metrics::new(names, &promises).map_err(|e| failed(&e))?;
+    let tap = Arc::new(StepTap::new(energy.clone(), metrics.clone(), loading));
     let engine_settings = EngineSettings {
         max_queue: zoo.server.max_queue,
+        max_rows: zoo.server.max_batch,
         prefix_cache: zoo.server.prefix_cache,
         ..EngineSettings::default()
     };
@@ -43,10 +66,10 @@ pub async fn open(zoo: &Zoo, plan: &Plan, data_dir: &Path) -> Result<Desk, CliEr
         Eyes::Encoder(reader) => Some(reader.source.clone()),
         Eyes::Words | Eyes::Hidden(_) => None,
     };
-    let loading = tokio::task::spawn_blocking(move || {
+    let starting = tokio::task::spawn_blocking(move || {
         Engine::start_with_encoder(&specs, encoder, engine_settings, clock, tap)
     });
-    let engine = loading.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+    let engine = starting.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
 
     let models: Vec<ModelInfo> = engine
         .models()
@@ -79,6 +102,7 @@ pub async fn open(zoo: &Zoo, plan: &Plan, data_dir: &Path) -> Result<Desk, CliEr
         store,
         recovered,
         metrics,
+        most_prompt: zoo.server.max_prompt,
     };
     Desk::start(setup).await.map_err(|e| failed(&e))
 }
@@ -104,18 +128,23 @@ pub fn lanes(specs: &[HostSpec]) -> Vec<LaneDevice> {
             Compute::Cpu => None,
             Compute::Cuda(ordinal) => Some(ordinal),
         },
+        cuda_uuid: match compute {
+            Compute::Cpu => None,
+            // Who has no such device is told so when its lane opens it.
+            Compute::Cuda(ordinal) => cuda_device(ordinal).ok().and_then(|facts| facts.uuid),
+        },
     };
     lane_devices(specs).into_iter().map(lane).collect()
 }
 
 /// What the engine is told of each model of the zoo.
 pub fn specs(zoo: &Zoo, plan: &Plan) -> Result<Vec<HostSpec>, CliError> {
-    let spec = |(model, place): (&crate::config::Model, &super::Place)| {
+    let spec = |(model, place): (&Model, &Place)| {
         Ok(HostSpec {
             name: model.name.clone(),
             source: model_source(locate(zoo, model)?),
-            compute: Compute::Cpu,
-            precision: Precision::F32,
+            compute: place.compute,
+            precision: place.precision,
             max_context: Some(place.max_context),
             kv_bytes: place.kv_bytes,
         })

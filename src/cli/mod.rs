@@ -3,6 +3,8 @@
 
 mod args;
 mod check;
+#[cfg(any(test, feature = "cuda"))]
+mod gpu_check;
 mod house;
 mod load;
 mod profile;
@@ -10,16 +12,19 @@ mod pull;
 mod replay;
 mod run;
 mod serve;
+mod signals;
 mod table;
 
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{ConfigError, Model, Zoo};
 use crate::hub::{self, HubError, Located};
 
+#[cfg(any(test, feature = "cuda"))]
+pub use args::GpuCheckArgs;
 pub use args::{
-    CheckArgs, Features, FeedbackBy, LoadArgs, ProfileArgs, PullArgs, ReplayArgs, RunArgs, ServeArgs,
+    CheckArgs, Features, FeedbackBy, LoadArgs, LogFormat, ProfileArgs, PullArgs, ReplayArgs, RunArgs,
+    ServeArgs,
 };
 pub use check::{DeviceNeed, Place, Plan, meter_settings};
 pub use table::{Align, emit, table};
@@ -34,7 +39,7 @@ Examples:
   messplus profile --out profiled      joules, watts and speed of every model, with plots and a report
   messplus replay --trace a.csv --out r  recorded requests through the router, beside what it should beat
 
-RUST_LOG says what is logged to standard error, say RUST_LOG=messplus=debug.";
+RUST_LOG says what is logged to standard error, say RUST_LOG=messplus=debug, and MESSPLUS_LOG_FORMAT or --log-format how.";
 
 /// Serves a zoo of open-weight models, measures the joules of every request and routes each to the cheapest model
 /// that keeps the promised share of answers satisfying.
@@ -43,6 +48,9 @@ RUST_LOG says what is logged to standard error, say RUST_LOG=messplus=debug.";
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    /// How log lines are written to standard error
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, env = "MESSPLUS_LOG_FORMAT", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,6 +69,10 @@ pub enum Command {
     Profile(ProfileArgs),
     /// Replay recorded requests through the router and compare policies
     Replay(ReplayArgs),
+    /// Check and measure everything that runs on a GPU
+    #[cfg(any(test, feature = "cuda"))]
+    #[command(hide = true)]
+    GpuCheck(GpuCheckArgs),
 }
 
 /// Why a verb ended badly.
@@ -105,31 +117,21 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Load(args) => load::load(args).await,
         Command::Profile(args) => profile::profile(args).await,
         Command::Replay(args) => replay::replay(&args),
+        #[cfg(any(test, feature = "cuda"))]
+        Command::GpuCheck(args) => gpu_check::gpu_check(args).await,
     }
 }
 
 /// Finds the files of a model of the zoo; an error names the zoo file's line.
 pub fn locate(zoo: &Zoo, model: &Model) -> Result<Located, CliError> {
-    hub::locate(&model.source).map_err(|error| {
-        let (origin, line, name) = (&zoo.origin, model.line, &model.name);
-        CliError::Usage(format!(
-            "{origin}:{line}: the `model.source` of '{name}': {error}"
-        ))
-    })
+    hub::locate(&model.source).map_err(|error| not_located(zoo, model, error))
 }
 
-/// Resolves at the first Ctrl-C or SIGTERM.
-fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
-    let listen = |kind| {
-        signal(kind).map_err(|error| CliError::Failed(format!("signals cannot be listened for: {error}")))
-    };
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
+fn not_located(zoo: &Zoo, model: &Model, error: HubError) -> CliError {
+    let (origin, line, name) = (&zoo.origin, model.line, &model.name);
+    CliError::Usage(format!(
+        "{origin}:{line}: the `model.source` of '{name}': {error}"
+    ))
 }
 
 /// What the parser of the command line found wrong, as one sentence.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::{Align, CliError, Plan, ProfileArgs, emit, house, meter_settings, stop_signal, table};
+use super::signals::stop_signal;
+use super::{Align, CliError, Plan, ProfileArgs, emit, house, meter_settings, table};
 use crate::config::Zoo;
 use crate::energy::{DeviceEnergy, EnergyHandle, IdlePolicy, MeterSettings, Source, open_meters};
 use crate::engine::{Engine, EngineSettings};

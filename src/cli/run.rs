@@ -20,7 +20,7 @@ pub async fn run(args: RunArgs) -> Result<(), CliError> {
     let target = target(&args.model);
     // One answer leaves nothing behind: its log lives as long as it does.
     let scratch = Scratch::new()?;
-    let desk = house::open(&zoo, &plan, &scratch.0).await?;
+    let desk = house::open(&zoo, &plan, &scratch.0, house::loading(&zoo, &plan)).await?;
     let ask = Ask {
         target,
         prompts: vec![Prompt::Chat(vec![ChatMessage::new("user", prompt)])],

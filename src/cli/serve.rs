@@ -1,11 +1,13 @@
 //! `messplus serve`: load the zoo, answer over HTTP until told to stop.
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
+use tokio::sync::oneshot;
 
-use super::{Align, CliError, Plan, ServeArgs, emit, house, stop_signal, table};
+use super::signals::{Signals, listen};
+use super::{Align, CliError, Plan, ServeArgs, emit, house, table};
 use crate::config::{Zoo, bytes_text};
-use crate::server::{self, AppState, Desk, Keys, Tls};
+use crate::server::{self, AppState, Desk, Keys, Limits, Tls};
 
 /// Runs the verb.
 pub async fn serve(args: ServeArgs) -> Result<(), CliError> {
@@ -23,13 +25,16 @@ pub async fn serve(args: ServeArgs) -> Result<(), CliError> {
     };
     let plan = Plan::of(&zoo)?;
     plan.refuse_what_does_not_fit(&zoo)?;
+    if plan.auto.is_some() {
+        emit(plan.auto_line().trim_end());
+    }
     let address = zoo.server.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| {
         CliError::Failed(format!(
             "{address} cannot be listened on ({error}): choose another with --listen"
         ))
     })?;
-    let stop = stop_signal()?;
+    let mut signals = Signals::listen()?;
     reload_on_hangup(zoo.clone(), keys.clone(), tls.clone())?;
     // A stream takes a descriptor; many systems hand out fewer than they could.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
@@ -38,28 +43,57 @@ pub async fn serve(args: ServeArgs) -> Result<(), CliError> {
 
     // It listens while the models load, and says so to whoever asks.
     let address = listener.local_addr().unwrap_or(address);
-    let state = AppState::loading(keys);
-    let serving = tokio::spawn(server::serve(listener, tls, state.clone(), stop));
-    let desk = house::open(&zoo, &plan, &args.data_dir).await?;
-    if serving.is_finished() {
-        desk.close().await;
+    let loading = house::loading(&zoo, &plan);
+    let state = AppState::loading(loading.clone(), keys, Limits::new(zoo.server.max_body));
+    let (stop, stopped) = oneshot::channel();
+    let serving = tokio::spawn(server::serve(listener, tls, state.clone(), async {
+        // Dropped unsent only when the verb itself has ended.
+        let _ = stopped.await;
+    }));
+    let serving = async {
+        match serving.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(CliError::Failed(format!("serving on {address} ended: {error}"))),
+            Err(error) => Err(CliError::Failed(format!("the server's task ended: {error}"))),
+        }
+    };
+    let opening = async {
+        let desk = house::open(&zoo, &plan, &args.data_dir, loading).await?;
+        announce(&zoo, &desk).await;
+        state.open(desk);
+        let scheme = if zoo.server.tls.is_some() { "https" } else { "http" };
+        emit(&format!("listening on {scheme}://{address}"));
+        Ok(())
+    };
+    let whole = async { tokio::try_join!(serving, opening).map(drop) };
+    tokio::pin!(whole);
+    let signal = tokio::select! {
+        ended = &mut whole => return ended,
+        signal = signals.next() => signal,
+    };
+    if !state.is_open() {
+        tracing::info!(signal, "ended while the models were loading");
         return Ok(());
     }
-    announce(&zoo, &desk).await;
-    state.open(desk);
-    let scheme = if zoo.server.tls.is_some() { "https" } else { "http" };
-    emit(&format!("listening on {scheme}://{address}"));
-    match serving.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(CliError::Failed(format!("serving on {address} ended: {error}"))),
-        Err(error) => Err(CliError::Failed(format!("the server's task ended: {error}"))),
+    tracing::info!(
+        signal,
+        under_way = state.under_way(),
+        "no new requests; those under way come to their end"
+    );
+    // Without a receiver the server has ended already.
+    let _ = stop.send(());
+    tokio::select! {
+        ended = &mut whole => ended,
+        signal = signals.next() => Err(CliError::Failed(format!(
+            "a second signal ({signal}) ended the server at once: {} requests were broken off",
+            state.under_way()
+        ))),
     }
 }
 
 /// At each SIGHUP the keys and the certificate are read anew. What cannot be read leaves the old in use.
 fn reload_on_hangup(zoo: Zoo, keys: Keys, tls: Option<Tls>) -> Result<(), CliError> {
-    let hangup = signal(SignalKind::hangup());
-    let mut hangup = hangup.map_err(|e| CliError::Failed(format!("signals cannot be listened for: {e}")))?;
+    let mut hangup = listen(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             match zoo.api_keys() {

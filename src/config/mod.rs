@@ -66,6 +66,12 @@ pub struct Server {
     pub tls: Option<TlsFiles>,
     /// Requests that may wait; one more is answered 429.
     pub max_queue: usize,
+    /// Sequences of one model that run together; more wait.
+    pub max_batch: usize,
+    /// Bytes of a request's body; a longer one is answered 413.
+    pub max_body: usize,
+    /// Tokens of a request's prompts; more are answered 400. `None`: as many as a context holds.
+    pub max_prompt: Option<usize>,
     /// Keep keys and values for prompts that begin alike, as long as their memory is not wanted.
     pub prefix_cache: bool,
 }
@@ -85,6 +91,9 @@ impl Default for Server {
             max_per_key: None,
             tls: None,
             max_queue: 256,
+            max_batch: 256,
+            max_body: 16 << 20,
+            max_prompt: None,
             prefix_cache: true,
         }
     }

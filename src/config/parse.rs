@@ -5,10 +5,10 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::check::FeatureWord;
-use super::reader::{Section, Text};
+use super::reader::{Section, Text, Value};
 use super::{
     ConfigError, DEFAULT_ALPHA, DEFAULT_SLA, Energy, Features, Labels, Model, Refusal, Router, Server, Sla,
-    Source, TlsFiles, Zoo, check, labels, names, parse_bytes,
+    Source, TlsFiles, Zoo, bytes_text, check, labels, names, parse_bytes,
 };
 use crate::units::Watts;
 
@@ -17,6 +17,10 @@ const MOST_MODELS: usize = 1_000;
 /// Contexts past this are a slip of the keyboard.
 const MOST_CONTEXT: u64 = 16_777_216;
 const MOST_QUEUE: u64 = 1_000_000;
+/// Rows past this make every step longer than anybody waits for.
+const MOST_BATCH: u64 = 4_096;
+/// A body is held in memory, and several at once.
+const MOST_BODY: u64 = 1 << 30;
 
 pub(super) fn parse(origin: &str, text: &str, folder: &Path) -> Result<Zoo, ConfigError> {
     let text = Text { file: origin, text };
@@ -53,6 +57,9 @@ fn read_server(mut section: Section<'_>, folder: &Path) -> Result<Server, Config
     let certificate = section.get("tls_cert");
     let key = section.get("tls_key");
     let max_queue = section.get("max_queue");
+    let max_batch = section.get("max_batch");
+    let max_body = section.get("max_body");
+    let max_prompt = section.get("max_prompt");
     let prefix_cache = section.get("prefix_cache");
     section.finish()?;
     if let Some(value) = api_keys_file {
@@ -88,10 +95,32 @@ fn read_server(mut section: Section<'_>, folder: &Path) -> Result<Server, Config
     if let Some(value) = max_queue {
         server.max_queue = value.count(MOST_QUEUE)? as usize;
     }
+    if let Some(value) = max_batch {
+        server.max_batch = value.count(MOST_BATCH)? as usize;
+    }
+    if let Some(value) = max_body {
+        server.max_body = read_bytes(&value, MOST_BODY)? as usize;
+    }
+    if let Some(value) = max_prompt {
+        server.max_prompt = Some(value.count(MOST_CONTEXT)? as usize);
+    }
     if let Some(value) = prefix_cache {
         server.prefix_cache = value.boolean()?;
     }
     Ok(server)
+}
+
+/// Bytes as a number or as text, say "512MiB".
+fn read_bytes(value: &Value<'_>, most: u64) -> Result<u64, ConfigError> {
+    if !value.is_text() {
+        return value.count(most);
+    }
+    let bytes = parse_bytes(value.string()?).map_err(|r| value.refuse(r))?;
+    if bytes > most {
+        let mend = format!("write at most {}", bytes_text(most));
+        return Err(value.refuse(Refusal::new(format!("is {}", bytes_text(bytes)), mend)));
+    }
+    Ok(bytes)
 }
 
 fn read_energy(mut section: Section<'_>, folder: &Path) -> Result<Energy, ConfigError> {
@@ -175,12 +204,7 @@ fn read_models(
                 .map(|v| v.count(MOST_CONTEXT))
                 .transpose()?
                 .map(|n| n as usize),
-            kv_cache: kv_cache
-                .map(|v| match v.is_text() {
-                    true => parse_bytes(v.string()?).map_err(|r| v.refuse(r)),
-                    false => v.count(u64::MAX >> 1),
-                })
-                .transpose()?,
+            kv_cache: kv_cache.map(|v| read_bytes(&v, u64::MAX >> 1)).transpose()?,
             line: text.line(section.offset),
         };
         names::model_name(&model.name).map_err(|r| name.refuse(r))?;

@@ -9,7 +9,7 @@ use super::{Refusal, nearest};
 /// The models that come with the binary, cheapest first.
 pub const DEMO_MODELS: [&str; 3] = ["small", "medium", "large"];
 
-/// `hf:ORG/NAME[@REV][:FILE.gguf]`, `path:DIR`, `path:FILE.gguf` or `demo:NAME`.
+/// `hf:ORG/NAME[@REV][:FILE.gguf]`, `path:DIR`, `path:FILE.gguf` or `demo:NAME`; `random:SHAPE` for benchmarks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// A repository of the Hugging Face Hub, looked up in the local cache.
@@ -27,6 +27,8 @@ pub enum Source {
     Gguf(PathBuf),
     /// One of [`DEMO_MODELS`].
     Demo(String),
+    /// Random weights in the shape of a published model, for benchmarks only.
+    Random(String),
 }
 
 impl Source {
@@ -64,6 +66,7 @@ impl FromStr for Source {
                 format!("is 'demo:{name}', but the demo zoo has no such model"),
                 "write demo:small, demo:medium or demo:large",
             )),
+            Some(("random", name)) if !name.is_empty() => Ok(Self::Random(name.into())),
             _ => Err(Refusal::new(
                 format!("is {text:?}, which says not where the model is"),
                 "write hf:ORG/NAME, path:DIR, path:FILE.gguf or demo:NAME",
@@ -127,6 +130,7 @@ impl fmt::Display for Source {
             }
             Self::Folder(path) | Self::Gguf(path) => write!(f, "path:{}", path.display()),
             Self::Demo(name) => write!(f, "demo:{name}"),
+            Self::Random(name) => write!(f, "random:{name}"),
         }
     }
 }

@@ -31,6 +31,18 @@ pub enum AlarmKind {
 }
 
 impl AlarmKind {
+    pub const ALL: [Self; 9] = [
+        Self::Unreadable,
+        Self::Returned,
+        Self::Restarted,
+        Self::Backwards,
+        Self::Jump,
+        Self::Untrusted,
+        Self::Stall,
+        Self::Clock,
+        Self::Record,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unreadable => "unreadable",

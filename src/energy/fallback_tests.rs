@@ -93,6 +93,7 @@ fn serve(after: After) -> Outcome {
         device: DeviceId(0),
         name: "gpu".into(),
         cuda_ordinal: None,
+        cuda_uuid: None,
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tape");

@@ -141,6 +141,7 @@ mod tests {
             device: DeviceId(3),
             name: "cpu".into(),
             cuda_ordinal: None,
+            cuda_uuid: None,
         }
     }
 

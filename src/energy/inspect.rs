@@ -98,6 +98,7 @@ mod tests {
             device: DeviceId(0),
             name: "cpu".into(),
             cuda_ordinal: None,
+            cuda_uuid: None,
         };
         let settings = MeterSettings {
             meter: MeterChoice::Modelled,

@@ -68,7 +68,7 @@ fn best_of_each(
         };
         let library = settings.nvml_library.as_deref();
         let (_open, listed) = list(library)?;
-        let index = nvml_index(ordinal, None, cuda, &listed)?;
+        let index = nvml_index(ordinal, lane.cuda_uuid.as_deref(), cuda, &listed)?;
         take(index, &mut boards)?;
         let meter = open_nvml(library, index, lane)?;
         Ok(Box::new(NvmlOrModelled::new(meter, settings.modelled)))
@@ -122,7 +122,8 @@ fn all_nvml(
     let mut bound = Vec::new();
     for lane in lanes {
         if let Some(ordinal) = lane.cuda_ordinal {
-            let index = nvml_index(ordinal, None, cuda, &boards).map_err(|why| fail(lane, why))?;
+            let index = nvml_index(ordinal, lane.cuda_uuid.as_deref(), cuda, &boards)
+                .map_err(|why| fail(lane, why))?;
             take(index, &mut taken).map_err(|why| fail(lane, why))?;
             bound.push(index);
         }
@@ -184,6 +185,7 @@ mod tests {
             device: DeviceId(0),
             name: "cpu".into(),
             cuda_ordinal,
+            cuda_uuid: None,
         }
     }
 

@@ -75,4 +75,7 @@ pub struct LaneDevice {
     pub name: String,
     /// The CUDA ordinal; `None` for a lane that computes on the CPU.
     pub cuda_ordinal: Option<usize>,
+    /// What CUDA itself says of that device, `GPU-…`: it settles which board NVML is to read, whatever the environment
+    /// says. `None` where CUDA was not asked.
+    pub cuda_uuid: Option<String>,
 }

@@ -60,6 +60,7 @@ pub(super) fn play_on(card: &Card, config: &Config, lane: &PlayedLane, idle: Idl
         device: DeviceId(0),
         name: "played".into(),
         cuda_ordinal: None,
+        cuda_uuid: None,
     };
     // A card that is refused because its reads fail by chance is tried again, as its owner would.
     let mut tries = (0..20).map(|_| NvmlMeter::open(Some(card.path()), 0));

@@ -19,6 +19,7 @@ fn lane(device: u16) -> LaneDevice {
         device: DeviceId(device),
         name: format!("lane {device}"),
         cuda_ordinal: None,
+        cuda_uuid: None,
     }
 }
 

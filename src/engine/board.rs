@@ -2,6 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::units::DeviceId;
+
+/// Seconds: nobody is sent away for longer.
+const MOST_PATIENCE: f64 = 60.0;
 
 /// Requests of one model on the lane right now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,8 +58,8 @@ impl Drop for QueuePlace {
 pub struct Board {
     cells: Vec<Cell>,
     waiting: AtomicUsize,
-    /// Microseconds between two finished jobs, smoothed.
-    finish_gap: AtomicU64,
+    /// By lane, microseconds of work that a finished job took it, smoothed; 0 before the first.
+    work_per_job: Vec<AtomicU64>,
 }
 
 impl Board {
@@ -61,7 +67,8 @@ impl Board {
         Self {
             cells: (0..models).map(|_| Cell::default()).collect(),
             waiting: AtomicUsize::new(0),
-            finish_gap: AtomicU64::new(0),
+            // A lane has a model at least.
+            work_per_job: (0..models).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -88,17 +95,38 @@ impl Board {
         cell.preemptions.store(pages.preemptions, Relaxed);
     }
 
-    pub fn finished_after(&self, seconds: f64) {
-        let gap = (seconds * 1e6) as u64;
-        let _ = self.finish_gap.fetch_update(Relaxed, Relaxed, |old| {
-            Some(if old == 0 { gap } else { (old * 15 + gap) / 16 })
+    /// How many wait when there is no place left in a queue of `limit`.
+    pub fn full(&self, limit: usize) -> Option<usize> {
+        Some(self.waiting.load(Relaxed)).filter(|waiting| *waiting >= limit)
+    }
+
+    /// `jobs` of a lane ended after it had worked for `seconds` since the last ones did. Rest is not work: after a quiet
+    /// night the first crowd is not to be sent away for hours.
+    pub fn finished(&self, lane: DeviceId, jobs: usize, seconds: f64) {
+        let Some(cell) = self.work_per_job.get(lane.index()).filter(|_| jobs > 0) else {
+            return;
+        };
+        let each = (seconds * 1e6 / jobs as f64).max(1.0);
+        let kept = f64::powi(15.0 / 16.0, jobs.min(1_000) as i32);
+        let _ = cell.fetch_update(Relaxed, Relaxed, |old| match old {
+            0 => Some(each as u64),
+            old => Some((old as f64 * kept + each * (1.0 - kept)) as u64),
         });
     }
 
-    /// Seconds until the present queue will have drained, as far as the recent past tells; 1 to 60.
-    pub fn seconds_to_drain(&self) -> u32 {
-        let micros = self.finish_gap.load(Relaxed) * self.waiting.load(Relaxed) as u64;
-        micros.div_ceil(1_000_000).clamp(1, 60) as u32
+    /// How long the present queue takes to drain, as far as the recent past tells; at most a minute.
+    pub fn time_to_drain(&self) -> Duration {
+        let rate = |cell: &AtomicU64| match cell.load(Relaxed) {
+            0 => 0.0,
+            micros => 1e6 / micros as f64,
+        };
+        let jobs_a_second: f64 = self.work_per_job.iter().map(rate).sum();
+        if jobs_a_second == 0.0 {
+            // Nobody has finished yet.
+            return Duration::from_secs(1);
+        }
+        let waiting = self.waiting.load(Relaxed) as f64;
+        Duration::from_secs_f64((waiting / jobs_a_second).min(MOST_PATIENCE))
     }
 
     pub fn occupancy(&self, model: usize) -> Occupancy {
@@ -117,5 +145,38 @@ impl Board {
             free: cell.pages_free.load(Relaxed),
             preemptions: cell.preemptions.load(Relaxed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(board: &Arc<Board>, jobs: usize) -> Vec<QueuePlace> {
+        (0..jobs).map(|_| board.enter_queue(0, jobs).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_queue_drains_as_fast_as_work_was_done() {
+        let board = Arc::new(Board::new(2));
+        assert_eq!((board.full(0), board.full(1)), (Some(0), None));
+        let places = queue(&board, 10);
+        assert_eq!(board.full(10), Some(10));
+        assert_eq!(board.enter_queue(0, 10).err(), Some(10));
+        for _ in 0..200 {
+            // Four rows of a batch end together after 0.4 s of work: a tenth of a second each.
+            board.finished(DeviceId(0), 4, 0.4);
+        }
+        let alone = board.time_to_drain();
+        assert!((alone.as_secs_f64() - 1.0).abs() < 0.01, "{alone:?}");
+        // Another lane as fast halves it.
+        board.finished(DeviceId(1), 1, 0.1);
+        let both = board.time_to_drain();
+        assert!((both.as_secs_f64() - 0.5).abs() < 0.01, "{both:?}");
+        board.finished(DeviceId(0), 1, 1e6);
+        board.finished(DeviceId(1), 1, 1e6);
+        assert_eq!(board.time_to_drain(), Duration::from_secs(60));
+        drop(places);
+        assert_eq!((board.full(1), board.time_to_drain()), (None, Duration::ZERO));
     }
 }

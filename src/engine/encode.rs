@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -52,7 +53,7 @@ impl Reception {
             .fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1));
         place.map_err(|waiting| EngineError::QueueFull {
             waiting,
-            retry_after_seconds: 1,
+            retry_after: Duration::from_secs(1),
         })?;
         let (reply, vector) = oneshot::channel();
         let errand = Errand {

@@ -181,10 +181,15 @@ impl Grammars {
     }
 }
 
-/// The first line of what a compiler says; the rest is its own state.
+/// The first line of what a compiler says, without where in a grammar that nobody sees; the rest is its own state.
 fn plain(error: &str) -> String {
     let line = error.lines().next().unwrap_or_default();
-    line.trim_end_matches("<non-verbose/>").trim().to_owned()
+    let place = line.strip_prefix("at ").and_then(|rest| rest.split_once("): "));
+    let what = place.map_or(line, |(_, what)| what);
+    what.trim_end_matches("<non-verbose/>")
+        .trim()
+        .trim_end_matches(':')
+        .to_owned()
 }
 
 /// Where one answer stands in its grammar.

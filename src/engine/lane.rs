@@ -16,7 +16,7 @@ use super::sequence::{Arrival, Sequence};
 use super::turns::Turns;
 use crate::energy::{StepRecord, StepRow};
 use crate::model::{Batch, Encoder, Logits};
-use crate::units::{Clock, DeviceId, Moment};
+use crate::units::{Clock, DeviceId};
 
 pub enum Command {
     Submit(Box<Arrival>),
@@ -37,7 +37,8 @@ pub struct Lane {
     board: Arc<Board>,
     sink: Arc<dyn StepSink>,
     clock: Clock,
-    last_finish: Option<Moment>,
+    /// Seconds of work since jobs last ended.
+    work: f64,
 }
 
 impl Lane {
@@ -62,7 +63,7 @@ impl Lane {
             board,
             sink,
             clock,
-            last_finish: None,
+            work: 0.0,
         }
     }
 
@@ -211,7 +212,19 @@ impl Lane {
         }
         self.sink.begin_step(self.device, start);
         let decoder = &mut host.decoder;
-        let computed = catch_unwind(AssertUnwindSafe(|| decoder.forward(&batch)));
+        let running = &host.running;
+        let wanted = |need: &&Need<Ticket>| {
+            let sequence = &running[&need.key];
+            sequence.remaining() == need.tokens && !sequence.only_reads()
+        };
+        let computed = catch_unwind(AssertUnwindSafe(|| {
+            if !decoder.draws() {
+                return decoder.forward(&batch);
+            }
+            let wanted = step.iter().filter(wanted);
+            let choices: Vec<_> = wanted.map(|need| running[&need.key].choice()).collect();
+            decoder.forward_drawing(&batch, &choices)
+        }));
         let mut ended = match computed {
             Ok(Ok(mut logits)) => self.deliver(model, &step, &mut logits),
             Ok(Err(error)) => self.fail(model, &step, &error.to_string()),
@@ -227,17 +240,19 @@ impl Lane {
             rows,
         });
         self.turns.charge(model, end.seconds_since(start));
+        self.work += end.seconds_since(start);
         // Only now: whoever hears that a request has ended may rely on all its steps being recorded and on the
         // board's knowing that its row and pages are free.
         ended
             .iter_mut()
             .for_each(|(sequence, _)| sequence.release_pages());
         self.show();
+        if !ended.is_empty() {
+            self.board
+                .finished(self.device, ended.len(), std::mem::take(&mut self.work));
+        }
         for (sequence, event) in ended {
             sequence.close(event);
-            if let Some(last) = self.last_finish.replace(end) {
-                self.board.finished_after(end.seconds_since(last));
-            }
         }
     }
 
@@ -323,7 +338,7 @@ impl Lane {
                 Some(sequence.read(logits.hidden_row(hidden_row - 1), now))
             } else {
                 row += 1;
-                sequence.accept(logits.row_mut(row - 1), &host.tokenizer, &host.end_tokens, now)
+                sequence.accept(logits, row - 1, &host.tokenizer, &host.end_tokens, now)
             };
             if end.is_none() && host.decoder.restarts_at(sequence.length()) {
                 sequence.restart(host.decoder.cache_salt(sequence.length()));
@@ -358,3 +373,7 @@ impl Lane {
 #[cfg(test)]
 #[path = "lane_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "cuda_tests.rs"]
+mod cuda_tests;

@@ -12,7 +12,7 @@ use crate::engine::host::Memory;
 use crate::engine::prefix::Uses;
 use crate::engine::request::{FinishReason, Job, JobStream, Outcome, Sampling};
 use crate::model::{Compute, Decoder, ModelError, ModelSource, PAGE_TOKENS, Precision, Tokenizer};
-use crate::units::{ModelId, RequestId, TokenId};
+use crate::units::{ModelId, Moment, RequestId, TokenId};
 
 const VOCABULARY: usize = 640;
 

@@ -26,7 +26,9 @@ mod stop;
 mod turns;
 mod weights;
 
-pub use crate::model::{CallForm, CallParser, ChatMessage, Compute, ModelSource, Precision, Said, Tool};
+pub use crate::model::{
+    CallForm, CallParser, ChatMessage, Compute, CudaFacts, ModelSource, Precision, Said, Tool, cuda_device,
+};
 pub use board::{Occupancy, PageUse};
 pub use grammar::{CallRule, Callable, Constraint, Instead};
 pub use request::{
@@ -121,6 +123,21 @@ impl Engine {
         })
     }
 
+    /// Refuses at once what the queue has no room for. Who passes may still be refused by [`Engine::submit`].
+    ///
+    /// # Errors
+    /// `QueueFull`.
+    pub fn check_room(&self) -> Result<(), EngineError> {
+        let board = &self.0.board;
+        match board.full(self.0.max_queue) {
+            None => Ok(()),
+            Some(waiting) => Err(EngineError::QueueFull {
+                waiting,
+                retry_after: board.time_to_drain(),
+            }),
+        }
+    }
+
     /// Puts a job in the queue of its model's lane.
     ///
     /// # Errors
@@ -136,7 +153,7 @@ impl Engine {
             .enter_queue(model, self.0.max_queue)
             .map_err(|waiting| EngineError::QueueFull {
                 waiting,
-                retry_after_seconds: self.0.board.seconds_to_drain(),
+                retry_after: self.0.board.time_to_drain(),
             })?;
         let (events, stream) = mpsc::unbounded_channel();
         let arrival = sequence::Arrival {

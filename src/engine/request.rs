@@ -135,10 +135,11 @@ pub type JobStream = mpsc::UnboundedReceiver<Event>;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    #[error("the queue is full: {waiting} requests wait already; try again in {retry_after_seconds} s")]
+    #[error("the queue is full: {waiting} requests wait already; try again in {} s", in_seconds(*.retry_after))]
     QueueFull {
         waiting: usize,
-        retry_after_seconds: u32,
+        /// Until the queue will have drained, at the pace of late.
+        retry_after: Duration,
     },
     #[error(
         "the prompt has {prompt_tokens} tokens and up to {max_tokens} are to be generated, but '{model}' has a \
@@ -172,4 +173,9 @@ pub enum EngineError {
     Step { model: String, reason: String },
     #[error("the server is shutting down")]
     ShuttingDown,
+}
+
+/// Whole seconds, at least one: what `Retry-After` says, too.
+fn in_seconds(time: Duration) -> u64 {
+    (time.as_secs_f64().ceil() as u64).max(1)
 }

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use super::draw::uniform;
 use super::request::Sampling;
 use super::weights::{Cut, Key, Scale, block_peaks, highest, top};
+use crate::model::Seen;
 use crate::units::TokenId;
 
 /// What a sampler must know of a sequence's past: the tokens it holds, each once, in the order they came.
@@ -17,13 +18,6 @@ use crate::units::TokenId;
 pub struct History {
     seen: Vec<Seen>,
     places: HashMap<TokenId, usize>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    token: TokenId,
-    /// How often the answer holds it; 0 for a token of the prompt alone.
-    answered: u32,
 }
 
 impl History {
@@ -46,10 +40,9 @@ impl History {
         }
     }
 
-    /// Every token with how often the answer holds it.
-    #[cfg(any(test, feature = "cuda"))]
-    pub fn entries(&self) -> impl Iterator<Item = (TokenId, u32)> {
-        self.seen.iter().map(|seen| (seen.token, seen.answered))
+    /// What was seen, each token once.
+    pub fn seen(&self) -> &[Seen] {
+        &self.seen
     }
 
     fn entry(&mut self, token: TokenId) -> &mut Seen {

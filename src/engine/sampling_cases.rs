@@ -188,7 +188,12 @@ impl Case for SampleCase {
             let mut history = History::new(sampling, prompt);
             answer.iter().for_each(|token| history.push(sampling, *token));
             let (history_from, bias_from) = (history_list.len() as u32 / 2, bias_list.len() as u32 / 2);
-            history_list.extend(history.entries().flat_map(|(token, times)| [token.0, times]));
+            history_list.extend(
+                history
+                    .seen()
+                    .iter()
+                    .flat_map(|seen| [seen.token.0, seen.answered]),
+            );
             bias_list.extend(
                 sampling
                     .logit_bias

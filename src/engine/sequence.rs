@@ -10,7 +10,7 @@ use super::prefix::{Ahead, PrefixCache};
 use super::request::{EngineError, Event, FinishReason, Job, JobTiming, Logprobs, Outcome, TokenLogprob};
 use super::sampler::{self, History};
 use super::stop::StopFinder;
-use crate::model::{Detokenizer, PAGE_TOKENS, Tokenizer};
+use crate::model::{Choice, Detokenizer, Logits, PAGE_TOKENS, Tokenizer};
 use crate::units::{Moment, TokenId};
 
 /// A job as it comes to its lane.
@@ -185,19 +185,48 @@ impl Sequence {
         self.ended(FinishReason::Length, hidden.to_vec(), now)
     }
 
-    /// Samples the next token from `logits`, sends what text it completes, and says how the job ended if it did.
+    /// How a decoder that draws itself is to draw the next token; `None` where its logits are needed here.
+    pub fn choice(&self) -> Option<Choice<'_>> {
+        if self.guide.is_some() || self.job.logprobs.is_some() {
+            return None;
+        }
+        let sampling = &self.job.sampling;
+        Some(Choice {
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+            top_k: sampling.top_k,
+            repetition_penalty: sampling.repetition_penalty,
+            presence_penalty: sampling.presence_penalty,
+            frequency_penalty: sampling.frequency_penalty,
+            seed: sampling.seed,
+            position: self.tokens.len() as u32,
+            history: self.history.seen(),
+            biases: &sampling.logit_bias,
+        })
+    }
+
+    /// Takes the token that the decoder drew for `row` or samples it from the row's logits, sends what text it completes,
+    /// and says how the job ended if it did.
     pub fn accept(
         &mut self,
-        logits: &mut [f32],
+        logits: &mut Logits,
+        row: usize,
         tokenizer: &Tokenizer,
         end_tokens: &[TokenId],
         now: Moment,
     ) -> Option<Event> {
         let failed = |reason| Some(Event::Failed(EngineError::Grammar { reason }));
-        if let Some(Err(reason)) = self.guide.as_mut().map(|guide| guide.restrict(logits)) {
-            return failed(reason);
-        }
-        let token = sampler::sample(logits, &self.job.sampling, &self.history, self.tokens.len());
+        let token = match logits.token(row) {
+            Some(token) => token,
+            None => {
+                let logits = logits.row_mut(row);
+                if let Some(Err(reason)) = self.guide.as_mut().map(|guide| guide.restrict(logits)) {
+                    return failed(reason);
+                }
+                sampler::sample(logits, &self.job.sampling, &self.history, self.tokens.len())
+            }
+        };
         self.first_token.get_or_insert(now);
         self.history.push(&self.job.sampling, token);
         self.tokens.push(token);
@@ -207,7 +236,8 @@ impl Sequence {
             return Some(self.outcome(FinishReason::Stop, now));
         }
         if let Some(top) = self.job.logprobs {
-            self.held_logprobs.push(describe(logits, token, top, tokenizer));
+            self.held_logprobs
+                .push(describe(logits.row(row), token, top, tokenizer));
         }
         let mut whole = false;
         if let Some(guide) = &mut self.guide {

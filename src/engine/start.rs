@@ -15,7 +15,8 @@ use super::request::Sampling;
 use super::{Desk, Engine, Shared, StepSink};
 use crate::energy::{Account, StepRecord, StepRow};
 use crate::model::{
-    self, Batch, Compute, Encoder, LoadedModel, ModelError, ModelSource, PAGE_TOKENS, Precision,
+    Batch, Compute, Encoder, Hardware, HostedModel, LoadedModel, ModelError, ModelSource, PAGE_TOKENS,
+    Precision, cuda_need,
 };
 use crate::units::{Clock, DeviceId, ModelId, Moment, TokenId};
 
@@ -38,6 +39,8 @@ pub struct EngineSettings {
     pub max_queue: usize,
     /// Tokens of one step.
     pub step_tokens: usize,
+    /// The same on a CUDA device, where few tokens leave it idle and memory for all of them is taken at the start.
+    pub cuda_step_tokens: usize,
     /// Sequences of one model that run together.
     pub max_rows: usize,
     /// Keep the keys and values of what was computed, for prompts that begin alike.
@@ -49,6 +52,7 @@ impl Default for EngineSettings {
         Self {
             max_queue: 256,
             step_tokens: 512,
+            cuda_step_tokens: 2048,
             max_rows: 256,
             prefix_cache: true,
         }
@@ -231,6 +235,14 @@ fn join_compute_pool() -> Option<rayon::ThreadPool> {
     }
 }
 
+fn hosted(spec: &HostSpec) -> HostedModel {
+    HostedModel {
+        source: spec.source.clone(),
+        precision: spec.precision,
+        max_context: spec.max_context,
+    }
+}
+
 /// All a lane's thread needs to load its models.
 struct Opening {
     device: DeviceId,
@@ -251,11 +263,12 @@ impl Opening {
             budget: KvBudget::new(kv_bytes),
             uses: self.settings.prefix_cache.then(Uses::default),
         };
+        let hardware = self.open_hardware(kv_bytes)?;
         let encoder = self.load_encoder()?;
         let mut hosts = Vec::new();
         let mut outside = Vec::new();
         for (id, spec) in &self.specs {
-            let mut loaded = self.load_one(*id, spec)?;
+            let mut loaded = self.load_one(*id, spec, &hardware)?;
             let facts = self.facts(*id, spec, &loaded);
             let needed = facts.max_context.div_ceil(PAGE_TOKENS) as u64 * loaded.decoder.bytes_per_page();
             if needed > kv_bytes {
@@ -295,7 +308,7 @@ impl Opening {
                 self.settings.max_rows,
             ));
         }
-        let step_tokens = self.settings.step_tokens;
+        let step_tokens = hardware.step_tokens(self.settings.step_tokens);
         let lane = Lane::new(
             self.device,
             hosts,
@@ -314,10 +327,10 @@ impl Opening {
 
     /// Loads a model and lets it compute once, so that the first request meets warm memory. The joules of both
     /// are the account `load`'s.
-    fn load_one(&self, id: ModelId, spec: &HostSpec) -> Result<LoadedModel, StartError> {
+    fn load_one(&self, id: ModelId, spec: &HostSpec, hardware: &Hardware) -> Result<LoadedModel, StartError> {
         let start = self.clock.now();
         self.sink.begin_step(self.device, start);
-        let loaded = model::load(&spec.source, spec.compute, spec.precision).and_then(|mut model| {
+        let loaded = hardware.load(&hosted(spec)).and_then(|mut model| {
             let mut batch = Batch::default();
             batch.push(&[TokenId(0)], 0, 1, &[0], true);
             model.decoder.materialise_page(0);
@@ -328,6 +341,27 @@ impl Opening {
         self.record_load(id, start);
         loaded.map_err(|source| StartError::Model {
             name: spec.name.clone(),
+            source,
+        })
+    }
+
+    /// Opens what the lane computes on. A model's refusal has its name, the device's has the first one's.
+    fn open_hardware(&self, kv_bytes: u64) -> Result<Hardware, StartError> {
+        let Some((_, first)) = self.specs.first() else {
+            return Ok(Hardware::Cpu);
+        };
+        let models: Vec<_> = self.specs.iter().map(|(_, spec)| hosted(spec)).collect();
+        let (tokens, rows) = (self.settings.cuda_step_tokens, self.settings.max_rows);
+        if first.compute != Compute::Cpu {
+            for ((_, spec), model) in self.specs.iter().zip(&models) {
+                cuda_need(model, tokens, rows).map_err(|source| StartError::Model {
+                    name: spec.name.clone(),
+                    source,
+                })?;
+            }
+        }
+        Hardware::open(first.compute, &models, kv_bytes, tokens, rows).map_err(|source| StartError::Model {
+            name: first.name.clone(),
             source,
         })
     }

@@ -6,6 +6,7 @@ mod demo;
 mod environment;
 mod folder;
 mod pull;
+mod shapes;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ pub use demo::DEMO_QUESTIONS;
 pub use environment::HubEnvironment;
 pub use folder::weight_files;
 pub use pull::{PullError, Pulled, Pulling, pull};
+pub use shapes::{PUBLISHED, PublishedShape, published_shape};
 
 /// Where a model's files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub enum Located {
     Gguf(PathBuf),
     /// Files inside the binary: names and contents.
     Embedded(&'static [(&'static str, &'static [u8])]),
+    /// No files: random numbers in this shape.
+    Random(&'static PublishedShape),
 }
 
 /// Why a model's files cannot be had.
@@ -63,6 +67,8 @@ pub enum HubError {
     Unreadable { path: String, reason: String },
     #[error("the demo zoo has no model '{name}': it has small, medium and large")]
     NoDemo { name: String },
+    #[error("no shape is called '{name}': there are {}", PUBLISHED.each_ref().map(|shape| shape.name).join(", "))]
+    NoShape { name: String },
 }
 
 /// Finds the files of a model and makes sure that all of them are there.
@@ -71,6 +77,9 @@ pub fn locate(source: &Source) -> Result<Located, HubError> {
         Source::Demo(name) => demo::files(name)
             .map(Located::Embedded)
             .ok_or_else(|| HubError::NoDemo { name: name.clone() }),
+        Source::Random(name) => published_shape(name)
+            .map(Located::Random)
+            .ok_or_else(|| HubError::NoShape { name: name.clone() }),
         Source::Folder(path) => {
             folder::whole(path, "put it there, or copy the whole model folder again")?;
             Ok(Located::Folder(path.clone()))

@@ -88,12 +88,16 @@ impl Batch {
     }
 }
 
-/// Logits of the rows a batch asked for, `[rows, vocabulary]`, and the hidden states of the rows it asked those of,
-/// `[hidden rows, width]`: the last layer's, after the final norm, as transformers' `last_hidden_state`.
+/// Logits of the rows a batch asked for, `[rows, vocabulary]`, or the tokens drawn from them, and the hidden states of the
+/// rows it asked those of, `[hidden rows, width]`: the last layer's, after the final norm, as transformers'
+/// `last_hidden_state`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logits {
+    /// Of the rows without a token.
     values: Vec<f32>,
     vocabulary: usize,
+    /// The token drawn for each row; empty where none was.
+    tokens: Vec<Option<TokenId>>,
     hidden: Vec<f32>,
     width: usize,
 }
@@ -104,8 +108,21 @@ impl Logits {
         Self {
             values,
             vocabulary,
+            tokens: Vec::new(),
             hidden: Vec::new(),
             width: 0,
+        }
+    }
+
+    /// With the tokens of some rows; `values` has the logits of the others, in order.
+    pub fn drawn(values: Vec<f32>, vocabulary: usize, tokens: Vec<Option<TokenId>>) -> Self {
+        debug_assert_eq!(
+            values.len(),
+            vocabulary * tokens.iter().filter(|token| token.is_none()).count()
+        );
+        Self {
+            tokens,
+            ..Self::new(values, vocabulary)
         }
     }
 
@@ -119,11 +136,22 @@ impl Logits {
     }
 
     pub fn rows(&self) -> usize {
-        self.values.len() / self.vocabulary
+        self.tokens.len().max(self.values.len() / self.vocabulary)
     }
 
+    /// The token drawn for a row; `None` for one that has its logits here.
+    pub fn token(&self, row: usize) -> Option<TokenId> {
+        self.tokens.get(row).copied().flatten()
+    }
+
+    /// The logits of a row without a token.
     pub fn row(&self, row: usize) -> &[f32] {
-        &self.values[row * self.vocabulary..][..self.vocabulary]
+        &self.values[self.place(row) * self.vocabulary..][..self.vocabulary]
+    }
+
+    fn place(&self, row: usize) -> usize {
+        let before = &self.tokens[..row.min(self.tokens.len())];
+        row - before.iter().filter(|token| token.is_some()).count()
     }
 
     /// The hidden state of a row of [`Batch::hidden_rows`].
@@ -132,7 +160,8 @@ impl Logits {
     }
 
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
-        &mut self.values[row * self.vocabulary..][..self.vocabulary]
+        let place = self.place(row);
+        &mut self.values[place * self.vocabulary..][..self.vocabulary]
     }
 }
 

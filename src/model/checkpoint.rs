@@ -4,10 +4,11 @@ use candle_core::quantized::GgmlDType;
 use serde_json::Value;
 
 use super::ModelError;
-use super::config::OneOrMany;
+use super::config::{DecoderConfig, OneOrMany};
 use super::files::Files;
 use super::gguf::GgufFile;
 use super::load::ModelSource;
+use super::random::{self, RandomShape};
 use super::stored::{Census, StoredWeights};
 use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
@@ -17,6 +18,7 @@ use crate::units::TokenId;
 pub enum Checkpoint {
     Files(Files),
     Gguf { file: GgufFile, place: String },
+    Random(RandomShape),
 }
 
 impl Checkpoint {
@@ -25,6 +27,7 @@ impl Checkpoint {
         Ok(match source {
             ModelSource::Folder(path) => Self::Files(Files::Folder(path.clone())),
             ModelSource::Embedded(files) => Self::Files(Files::Embedded(files)),
+            ModelSource::Random(shape) => Self::Random(*shape),
             ModelSource::Gguf(path) => Self::Gguf {
                 file: GgufFile::open(path)?,
                 place: path.display().to_string(),
@@ -37,6 +40,7 @@ impl Checkpoint {
         match self {
             Self::Files(files) => files.place(),
             Self::Gguf { place, .. } => place.clone(),
+            Self::Random(shape) => shape.place(),
         }
     }
 
@@ -48,19 +52,26 @@ impl Checkpoint {
                 file: "config.json".to_owned(),
             }),
             Self::Gguf { file, .. } => file.config(),
+            Self::Random(shape) => shape.config(),
         }
     }
 
     pub fn tokenizer(&self, vocabulary: usize) -> Result<Tokenizer, ModelError> {
         match self {
             Self::Files(files) => Tokenizer::load(files, vocabulary),
-            Self::Gguf { file, place } => {
-                Tokenizer::from_built(file.tokenizer()?, vocabulary).map_err(|reason| ModelError::BadFile {
-                    place: place.clone(),
-                    file: "the tokenizer".to_owned(),
-                    reason,
-                })
-            }
+            Self::Gguf { file, .. } => Tokenizer::from_built(file.tokenizer()?, vocabulary)
+                .map_err(|reason| self.no_tokenizer(reason)),
+            Self::Random(_) => random::tokenizer()
+                .and_then(|built| Tokenizer::from_built(built, vocabulary))
+                .map_err(|reason| self.no_tokenizer(reason)),
+        }
+    }
+
+    fn no_tokenizer(&self, reason: String) -> ModelError {
+        ModelError::BadFile {
+            place: self.place(),
+            file: "the tokenizer".to_owned(),
+            reason,
         }
     }
 
@@ -100,7 +111,7 @@ impl Checkpoint {
     pub fn generation_config(&self) -> Result<Option<Value>, ModelError> {
         match self {
             Self::Files(files) => files.json("generation_config.json"),
-            Self::Gguf { .. } => Ok(None),
+            Self::Gguf { .. } | Self::Random(_) => Ok(None),
         }
     }
 
@@ -112,6 +123,11 @@ impl Checkpoint {
                 for (kind, parameters, bytes) in file.tensors() {
                     census.add(&kind_name(kind), parameters, bytes);
                 }
+            }
+            Self::Random(shape) => {
+                let config = DecoderConfig::parse(&shape.place(), &shape.config()?)?;
+                let parameters = config.parameters();
+                census.add("bf16", parameters, 2 * parameters);
             }
             Self::Files(files) => {
                 for name in weight_files(files)? {
@@ -137,12 +153,14 @@ impl Checkpoint {
         match self {
             Self::Files(files) => Weights::of_files(&files),
             Self::Gguf { file, place } => Ok(Weights::of_gguf(file, place)),
+            Self::Random(shape) => Ok(Weights::of_random(shape)),
         }
     }
 
     fn tokenizer_config(&self) -> Result<Option<Value>, ModelError> {
         let files = match self {
             Self::Gguf { file, .. } => return Ok(Some(file.tokenizer_config())),
+            Self::Random(shape) => return Ok(Some(shape.tokenizer_config())),
             Self::Files(files) => files,
         };
         let Some(mut config) = files.json("tokenizer_config.json")? else {

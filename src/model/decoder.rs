@@ -2,12 +2,27 @@
 
 use super::ModelError;
 use super::batch::{Batch, Logits};
+use super::choice::Choice;
 
 /// A forward pass over pages the caller hands out.
 pub trait Decoder: Send {
     /// Computes the batch, writes its keys and values, returns the logits and hidden states asked for.
     /// Every page named in the batch must have been materialised.
     fn forward(&mut self, batch: &Batch) -> Result<Logits, ModelError>;
+    /// Whether it draws tokens itself, see [`Decoder::forward_drawing`].
+    fn draws(&self) -> bool {
+        false
+    }
+    /// The same as `forward`, and draws a token of each logit row for which `choices` says how; of the others the
+    /// logits come back, as may those of a row whose choice it cannot make.
+    fn forward_drawing(
+        &mut self,
+        batch: &Batch,
+        choices: &[Option<Choice<'_>>],
+    ) -> Result<Logits, ModelError> {
+        debug_assert!(choices.len() <= batch.logit_rows.len());
+        self.forward(batch)
+    }
     /// Gives a page memory, before its first use and again after a release.
     fn materialise_page(&mut self, page: u32);
     /// Takes a page's memory back.

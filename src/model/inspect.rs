@@ -9,6 +9,9 @@ use super::load::ModelSource;
 use super::one_at_a_time::OneAtATime;
 use super::shape::Shape;
 
+/// What dense weights are widened to on a CPU.
+const HELD_ON_CPU: &str = "f32";
+
 /// A model's shape and size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inspection {
@@ -59,5 +62,31 @@ pub fn inspect(source: &ModelSource) -> Result<Inspection, ModelError> {
         kv_values_per_token: shape.kv_values_per_token as u64,
         max_positions: shape.max_positions,
         batched,
+    })
+}
+
+/// The same by a published `config.json` alone, for weights that are not there: their number follows from the shape, and
+/// their type from `torch_dtype`.
+///
+/// # Errors
+/// `Unsupported` and `BadFile` of the config, and for what only runs one at a time.
+pub fn inspect_config(place: &str, config: &Value) -> Result<Inspection, ModelError> {
+    let decoder = DecoderConfig::parse(place, config)?;
+    let shape = Shape::of(&decoder);
+    let parameters = decoder.parameters();
+    let stored_dtype = match config["torch_dtype"].as_str() {
+        Some("float16") => "f16",
+        Some("bfloat16") => "bf16",
+        _ => "f32",
+    };
+    Ok(Inspection {
+        architecture: decoder.architecture.clone(),
+        parameters,
+        stored_dtype: stored_dtype.to_owned(),
+        held_dtype: HELD_ON_CPU.to_owned(),
+        held_bytes: parameters.saturating_mul(4),
+        kv_values_per_token: shape.kv_values_per_token as u64,
+        max_positions: shape.max_positions,
+        batched: true,
     })
 }

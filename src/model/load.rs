@@ -9,9 +9,12 @@ use super::config::{self, DecoderConfig, SUPPORTED};
 use super::decoder::Decoder;
 use super::one_at_a_time::OneAtATime;
 use super::packed::PackedDecoder;
+use super::random::RandomShape;
 use super::shape::Shape;
+use super::stored::StoredWeights;
 use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
+use super::weights::Weights;
 use crate::units::TokenId;
 
 /// Where a model's files lie.
@@ -21,6 +24,8 @@ pub enum ModelSource {
     Gguf(PathBuf),
     /// File names and bytes inside the binary.
     Embedded(&'static [(&'static str, &'static [u8])]),
+    /// Nowhere: random numbers in some shape.
+    Random(RandomShape),
 }
 
 /// What computes.
@@ -61,11 +66,29 @@ pub struct LoadedModel {
     pub batched: bool,
 }
 
-/// Loads a model. Everything about it is checked here; later only computing can fail.
+/// A decoder, its parameters, and the bytes of its weights.
+type Built = (Box<dyn Decoder>, u64, u64);
+
+/// Loads a model onto the CPU. Everything about it is checked here; later only computing can fail.
 pub fn load(source: &ModelSource, compute: Compute, precision: Precision) -> Result<LoadedModel, ModelError> {
+    let place = Checkpoint::open(source)?.place();
+    refuse_what_is_not_computed(&place, compute, precision)?;
+    let held = |stored: &StoredWeights| stored.held.clone();
+    load_with(source, held, |config, weights| {
+        let decoder = PackedDecoder::load(config, weights)?;
+        let (parameters, bytes) = (decoder.parameters(), decoder.weight_bytes());
+        Ok((Box::new(decoder), parameters, bytes))
+    })
+}
+
+/// Loads a model whose batched decoder `build` makes; `held` says what that holds most weights as.
+pub fn load_with(
+    source: &ModelSource,
+    held: impl Fn(&StoredWeights) -> String,
+    build: impl FnOnce(DecoderConfig, &Weights) -> Result<Built, ModelError>,
+) -> Result<LoadedModel, ModelError> {
     let checkpoint = Checkpoint::open(source)?;
     let place = checkpoint.place();
-    refuse_what_is_not_computed(&place, compute, precision)?;
     let json = checkpoint.config()?;
     let generation = Generation::read(checkpoint.generation_config()?);
     let template = checkpoint.chat_template()?;
@@ -85,12 +108,8 @@ pub fn load(source: &ModelSource, compute: Compute, precision: Precision) -> Res
     let end_tokens = checkpoint.end_tokens(&shape.end_tokens, &tokenizer)?;
     let (vocabulary, max_positions) = (shape.vocabulary, shape.max_positions);
     let weights = checkpoint.weights()?;
-    let (decoder, parameters, weight_bytes): (Box<dyn Decoder>, u64, u64) = match config {
-        Some(config) => {
-            let decoder = PackedDecoder::load(config, &weights)?;
-            let (parameters, bytes) = (decoder.parameters(), decoder.weight_bytes());
-            (Box::new(decoder), parameters, bytes)
-        }
+    let (decoder, parameters, weight_bytes): Built = match config {
+        Some(config) => build(config, &weights)?,
         None => {
             let decoder = OneAtATime::load(&place, &architecture, &json, shape, weights)?;
             (Box::new(decoder), stored.parameters, stored.held_bytes)
@@ -105,7 +124,7 @@ pub fn load(source: &ModelSource, compute: Compute, precision: Precision) -> Res
         top_p: generation.top_p,
         top_k: generation.top_k,
         architecture,
-        precision: stored.held,
+        precision: held(&stored),
         parameters,
         weight_bytes,
         vocabulary,
@@ -128,7 +147,7 @@ fn refuse_what_is_not_computed(
     };
     if compute != Compute::Cpu {
         return refuse(
-            "it is to run on a CUDA device, and the decoders here compute on the CPU; set device = \"cpu\"",
+            "it is to run on a CUDA device, and this loads onto the CPU; a lane opens its device as Hardware",
         );
     }
     if !matches!(precision, Precision::Auto | Precision::F32) {

@@ -7,7 +7,9 @@ mod batch;
 mod block;
 mod calls;
 mod checkpoint;
+mod choice;
 mod config;
+mod cuda;
 mod decoder;
 mod dense;
 mod detokenizer;
@@ -16,6 +18,7 @@ mod encoder;
 mod feed;
 mod files;
 mod gguf;
+mod hardware;
 mod inspect;
 #[doc(hidden)]
 #[cfg(any(test, feature = "cuda"))]
@@ -29,6 +32,7 @@ mod packed;
 mod pieces;
 #[doc(hidden)]
 pub mod quantised;
+mod random;
 mod rotary;
 mod shape;
 mod stored;
@@ -38,13 +42,21 @@ mod weights;
 
 pub use batch::{Batch, Logits};
 pub use calls::{CallForm, CallParser, Said, Tool};
+pub use choice::{Choice, Seen};
+#[cfg(any(test, feature = "cuda"))]
+pub use cuda::Half as HalfKind;
+#[cfg(any(test, feature = "cuda"))]
+pub use cuda::measure::{Bench as GpuBench, KernelCheck, Roofline, Run, Subject, check_kernels};
+pub use cuda::{CudaFacts, MemoryPlan, RESERVE as CUDA_RESERVE, cuda_device};
 pub use decoder::Decoder;
 pub use detokenizer::Detokenizer;
 pub use encoder::{Encoder, EncoderInspection, inspect_encoder};
-pub use inspect::{Inspection, inspect};
+pub use hardware::{Hardware, HostedModel, cuda_dtype, cuda_need};
+pub use inspect::{Inspection, inspect, inspect_config};
 pub use kv::PAGE_TOKENS;
 pub use load::{Compute, LoadedModel, ModelSource, Precision, load};
 pub use pieces::Pieces;
+pub use random::RandomShape;
 pub use template::{ChatMessage, ChatTemplate, TemplateInputs};
 pub use tokenizer::Tokenizer;
 
@@ -80,6 +92,15 @@ pub enum ModelError {
     Device(String),
     #[error("computing a step failed: {0}")]
     Compute(String),
+}
+
+impl From<cuda::DeviceError> for ModelError {
+    fn from(error: cuda::DeviceError) -> Self {
+        match error {
+            cuda::DeviceError::OutOfMemory { .. } => Self::Device(error.to_string()),
+            cuda::DeviceError::Failed { .. } => Self::Compute(error.to_string()),
+        }
+    }
 }
 
 impl From<candle_core::Error> for ModelError {

@@ -145,14 +145,10 @@ impl Decoder for PackedDecoder {
     }
 
     fn cache_salt(&self, prompt_tokens: usize) -> u64 {
-        self.config
-            .ropes
-            .iter()
-            .map(|rope| rope.regime(prompt_tokens))
-            .fold(0u64, |salt, regime| salt.wrapping_mul(31).wrapping_add(regime))
+        self.config.cache_salt(prompt_tokens)
     }
 
     fn restarts_at(&self, tokens: usize) -> bool {
-        self.config.restart_past.is_some_and(|limit| tokens == limit + 1)
+        self.config.restarts_at(tokens)
     }
 }

@@ -253,6 +253,14 @@ pub struct Rotary {
 }
 
 impl Rotary {
+    pub fn cosines(&self) -> &[f32] {
+        &self.cos
+    }
+
+    pub fn sines(&self) -> &[f32] {
+        &self.sin
+    }
+
     /// Turns one head of `token`: the first half of its turning values pairs with the second.
     pub fn turn(&self, token: usize, head: &mut [f32]) {
         let (first, rest) = head.split_at_mut(self.half);

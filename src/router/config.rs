@@ -215,7 +215,7 @@ impl Default for Knobs {
             paper_rate: 0.05,
             patience: 20.0,
             repay: 300.0,
-            spend: 100.0,
+            spend: 300.0,
             credit: 100.0,
             debt: 80.0,
             reserve: 4.2,

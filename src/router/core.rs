@@ -133,9 +133,8 @@ impl Router {
                 .collect(),
             max_tokens: ask.max_tokens,
         };
-        let expected: Vec<f64> = (0..models)
-            .map(|m| state.costs.expected(sla, m, &context))
-            .collect();
+        let world = self.world();
+        let expected: Vec<f64> = (0..models).map(|m| world.joules(sla, m, &context)).collect();
         let alpha = self.config.slas[sla].alpha;
         let mut draw = Draw::new(self.config.seed, state.decisions);
         let sight = Sight {
@@ -144,7 +143,7 @@ impl Router {
             context: &context,
             expected: &expected,
         };
-        let choice = state.policy.rules().choose(&self.world(), &sight, &mut draw);
+        let choice = state.policy.rules().choose(&world, &sight, &mut draw);
         let decision = Decision {
             request: ask.request,
             sla: ask.sla,
@@ -263,6 +262,7 @@ impl Router {
             order,
             learner: &state.learner,
             costs: &state.costs,
+            dearness: state.dearness.as_ref(),
             memory: &state.memory,
         }
     }
@@ -275,17 +275,21 @@ impl Router {
         }
         let Self { config, order, state } = self;
         state.decisions = state.decisions.max(decision.number) + 1;
-        state.learner.saw(&decision.context);
+        let due = state.learner.saw(&decision.context);
         let tally = &mut state.tallies[decision.sla.index()];
         tally.requests += 1;
         tally.explored += u64::from(decision.explored);
         tally.served[decision.model.index()] += 1;
         state.memory.insert(decision.clone(), config.knobs.remembered);
+        if due && state.learner.study(&state.memory) {
+            state.relearn_dearness();
+        }
         let world = World {
             config,
             order,
             learner: &state.learner,
             costs: &state.costs,
+            dearness: state.dearness.as_ref(),
             memory: &state.memory,
         };
         state.policy.rules_mut().decided(&world, decision);
@@ -293,15 +297,24 @@ impl Router {
 
     fn finished(&mut self, request: RequestId, model: ModelId, bill: Bill, unseen: bool) {
         let sane = bill.joules.is_finite() && bill.joules > 0.0 && model.index() < self.config.models.len();
-        let Some(entry) = self.state.memory.get_mut(request).filter(|_| sane) else {
+        let RouterState {
+            learner,
+            costs,
+            dearness,
+            memory,
+            tallies,
+            ..
+        } = &mut self.state;
+        let Some(entry) = memory.get_mut(request).filter(|_| sane) else {
             return;
         };
         if entry.finished.contains(&model) {
             return;
         }
         entry.finished.push(model);
+        entry.joules.push(bill.joules);
         let sla = entry.decision.sla.index();
-        let tally = &mut self.state.tallies[sla];
+        let tally = &mut tallies[sla];
         let account = if unseen {
             &mut tally.exploration_joules
         } else {
@@ -310,9 +323,11 @@ impl Router {
         account[model.index()] += bill.joules;
         let expected = entry.decision.expected[model.index()].0;
         let context = &entry.decision.context;
-        self.state
-            .costs
-            .learn(sla, model.index(), context, &bill, expected);
+        if let (Some(dearness), Some(gist)) = (dearness, learner.gist(context)) {
+            let plain = costs.expected(sla, model.index(), context);
+            dearness.learn(model.index(), &gist, plain, bill.joules);
+        }
+        costs.learn(sla, model.index(), context, &bill, expected);
     }
 
     fn judged(&mut self, request: RequestId, label: Label, late: Option<&Decision>) {
@@ -386,6 +401,7 @@ impl Router {
             order,
             learner: &state.learner,
             costs: &state.costs,
+            dearness: state.dearness.as_ref(),
             memory: &state.memory,
         };
         state.policy.rules_mut().judged(&world, &verdict);
@@ -407,6 +423,7 @@ impl Router {
             order,
             learner: &state.learner,
             costs: &state.costs,
+            dearness: state.dearness.as_ref(),
             memory: &state.memory,
         };
         state.policy.rules_mut().withdrawn(&world, &decision);

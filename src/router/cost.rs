@@ -33,6 +33,9 @@ const PULL: f64 = 0.05;
 const FIRST_GUESS: f64 = 1e-10;
 /// Answers measured before the law is trusted to say how large an answer is, and what is off on average.
 const TRUSTED_FROM: u64 = 20;
+/// What a model's size says is worth this many measured answers at first, none once so many were measured.
+const DOUBT: f64 = 10.0;
+const KNOWN: f64 = 60.0;
 /// No answer counts as cheaper than this share of a mean one.
 const LEAST_SHARE: f64 = 0.1;
 /// What an answer costs above this many times more than expected was mostly bad luck (another process took the
@@ -122,12 +125,12 @@ impl ModelCost {
 
     /// Joules by the law and the correction; by the prior before anything was measured.
     fn law(&self, terms: &[f64; TERMS], unit: f64) -> f64 {
-        let joules = if self.measured == 0 {
-            dot(&self.prior(), terms) * unit
-        } else {
-            dot(&self.coefficients, terms) * self.correction.exp()
-        };
-        joules.max(f64::MIN_POSITIVE)
+        let prior = (dot(&self.prior(), terms) * unit).max(f64::MIN_POSITIVE);
+        let law = (dot(&self.coefficients, terms) * self.correction.exp()).max(f64::MIN_POSITIVE);
+        // Of the first answers a single long one must not make the model look dear for good: nobody would ask it again.
+        let doubt = DOUBT * (1.0 - self.measured as f64 / KNOWN).max(0.0);
+        let trust = self.measured as f64 / (self.measured as f64 + doubt).max(1.0);
+        (trust * law.ln() + (1.0 - trust) * prior.ln()).exp()
     }
 
     fn correct(&mut self, expected: f64, joules: f64) {

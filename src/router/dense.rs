@@ -119,7 +119,7 @@ impl Dense {
     /// `offset` is the logit that the text has without its embedding. `None` for what was not embedded by this source.
     pub fn predict(&self, model: usize, embedding: Option<&Embedding>, offset: f64) -> Option<Logit> {
         let x = self.read(embedding)?;
-        Some(self.line.of(moderated(self.heads[model].predict(&x, offset))))
+        Some(self.line.of(self.heads[model].predict(&x, offset).moderated()))
     }
 
     /// One step towards `satisfied` (0 to 1); the line learns from what the head said before it learns itself.
@@ -132,7 +132,7 @@ impl Dense {
         weight: f64,
     ) {
         let Some(x) = self.read(embedding) else { return };
-        let said = moderated(self.heads[model].predict(&x, offset));
+        let said = self.heads[model].predict(&x, offset).moderated();
         self.line.learn(said, satisfied, weight);
         self.heads[model].learn(&x, offset, satisfied, weight);
     }
@@ -153,14 +153,6 @@ impl Dense {
 
     pub fn remap(&mut self, map: &Remap) {
         self.heads = map.models(&self.heads, |_| head());
-    }
-}
-
-/// The logit of the mean probability, to a good approximation, where the logit itself is uncertain.
-fn moderated(said: Logit) -> Logit {
-    Logit {
-        mean: said.mean / (1.0 + std::f64::consts::PI / 8.0 * said.variance).sqrt(),
-        ..said
     }
 }
 

@@ -57,6 +57,8 @@ pub enum Stage {
     BaseRates,
     /// One rate per model and inferred kind of request.
     Clusters,
+    /// One regression over what texts are about.
+    Topics,
     /// The learned head over the text's words.
     Head,
     /// The learned head over the text's embedding.

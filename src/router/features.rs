@@ -10,8 +10,8 @@ use super::embedding::Embedding;
 
 /// Distinct feature numbers.
 pub const DIMENSIONS: usize = 1 << 14;
-const HEAD_WORDS: usize = 40;
-const TAIL_WORDS: usize = 16;
+const HEAD_WORDS: usize = 64;
+const TAIL_WORDS: usize = 32;
 const BYTES_A_WORD: usize = 24;
 
 /// The features of one text, as plain data.

@@ -15,7 +15,7 @@ const ENTER: f64 = 1.5;
 
 /// The stages that every text can be read by, from coarse to fine. [`Stage::Embedding`] follows for texts that were
 /// embedded.
-pub const STAGES: [Stage; 3] = [Stage::BaseRates, Stage::Clusters, Stage::Head];
+pub const STAGES: [Stage; 4] = [Stage::BaseRates, Stage::Clusters, Stage::Topics, Stage::Head];
 
 /// The gain of one stage over a coarser one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -41,12 +41,12 @@ impl Duel {
 /// The running comparison of the stages.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Gate {
-    clusters_over_base: Duel,
-    head_over_base: Duel,
-    head_over_clusters: Duel,
-    /// Against each of [`STAGES`].
+    /// Of every stage after the first over each of those before it, in the order of [`STAGES`].
     #[serde(default)]
-    embedding_over: [Duel; 3],
+    over: [[Duel; STAGES.len()]; STAGES.len()],
+    /// Of embeddings over each of [`STAGES`].
+    #[serde(default)]
+    embedding_over: [Duel; STAGES.len()],
     /// Who speaks of a text that was not embedded.
     speaks: Stage,
     #[serde(default)]
@@ -71,31 +71,26 @@ impl Gate {
 
     /// Takes what each stage (in the order of [`STAGES`], then the embedding's) predicted for a label it had not
     /// learnt from.
-    pub fn label(&mut self, predicted: [f64; 3], embedding: Option<f64>, satisfied: f64) {
+    pub fn label(&mut self, predicted: [f64; STAGES.len()], embedding: Option<f64>, satisfied: f64) {
         let losses = predicted.map(|p| log_loss(p, satisfied));
-        let [base, clusters, head] = losses;
-        self.clusters_over_base.add(base - clusters);
-        self.head_over_base.add(base - head);
-        self.head_over_clusters.add(clusters - head);
-        let clusters = self.clusters_over_base.won(self.speaks == Stage::Clusters);
-        let below = if clusters {
-            self.head_over_clusters
-        } else {
-            self.head_over_base
-        };
-        let head = below.won(self.speaks == Stage::Head);
-        self.speaks = match (head, clusters) {
-            (true, _) => Stage::Head,
-            (false, true) => Stage::Clusters,
-            (false, false) => Stage::BaseRates,
-        };
+        for finer in 1..STAGES.len() {
+            for coarser in 0..finer {
+                self.over[finer][coarser].add(losses[coarser] - losses[finer]);
+            }
+        }
+        let mut speaks = 0;
+        for finer in 1..STAGES.len() {
+            if self.over[finer][speaks].won(self.speaks == STAGES[finer]) {
+                speaks = finer;
+            }
+        }
+        self.speaks = STAGES[speaks];
         if let Some(embedding) = embedding.map(|p| log_loss(p, satisfied)) {
             for (duel, loss) in self.embedding_over.iter_mut().zip(losses) {
                 duel.add(loss - embedding);
             }
         }
-        let rival = STAGES.iter().position(|stage| *stage == self.speaks).unwrap_or(0);
-        self.embedding_speaks = self.embedding_over[rival].won(self.embedding_speaks);
+        self.embedding_speaks = self.embedding_over[speaks].won(self.embedding_speaks);
     }
 }
 
@@ -116,12 +111,12 @@ mod tests {
         let mut draw = Draw::new(3, 0);
         for _ in 0..200 {
             let truth = f64::from(draw.uniform() < 0.5);
-            gate.label([0.5, 0.5, 0.2 + 0.6 * truth], None, truth);
+            gate.label([0.5, 0.5, 0.5, 0.2 + 0.6 * truth], None, truth);
         }
         assert_eq!(gate.speaks(true), Stage::Head);
         for _ in 0..1500 {
             let truth = f64::from(draw.uniform() < 0.5);
-            gate.label([0.5, 0.5, 0.2 + 0.6 * draw.uniform()], None, truth);
+            gate.label([0.5, 0.5, 0.5, 0.2 + 0.6 * draw.uniform()], None, truth);
         }
         assert_eq!(gate.speaks(true), Stage::BaseRates);
     }
@@ -133,7 +128,7 @@ mod tests {
             for _ in 0..count {
                 let truth = f64::from(draw.uniform() < 0.5);
                 let said = |skill: f64| 0.5 + skill * (truth - 0.5);
-                gate.label([0.5, 0.5, said(head)], Some(said(embedding)), truth);
+                gate.label([0.5, 0.5, 0.5, said(head)], Some(said(embedding)), truth);
             }
         };
         labels(&mut gate, 200, 0.0, 0.4);
@@ -160,6 +155,7 @@ mod tests {
         let text = serde_json::to_string(&Gate::default()).unwrap();
         let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
         let fields = value.as_object_mut().unwrap();
+        fields.remove("over");
         fields.remove("embedding_over");
         fields.remove("embedding_speaks");
         assert_eq!(serde_json::from_value::<Gate>(value).unwrap(), Gate::default());

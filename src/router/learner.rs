@@ -14,8 +14,11 @@ use super::dense::Dense;
 use super::drift::Drift;
 use super::event::{Context, Stage};
 use super::gate::Gate;
+use super::hierarchical::{Hierarchical, SATISFACTION};
 use super::logistic::{Head, Logit, logit, sigmoid};
+use super::memory::Memory;
 use super::posterior::{Count, Rates};
+use super::topics::{Gist, TEXTS, Topics};
 
 /// A kind's rate starts at the base rate, worth this many answers.
 const KIND_SHRINKAGE: f64 = 4.0;
@@ -63,6 +66,11 @@ pub struct Learner {
     kinds: Kinds,
     /// By model, then kind.
     by_kind: Vec<Vec<Count>>,
+    #[serde(default)]
+    topics: Topics,
+    /// What topics are worth, once there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    told: Option<Hierarchical>,
     heads: Vec<Head>,
     #[serde(default)]
     calibration: Calibration,
@@ -87,6 +95,8 @@ impl Learner {
             rates: Rates::new(order, slas, promised),
             kinds: Kinds::default(),
             by_kind: vec![vec![Count::default(); KINDS]; count],
+            topics: Topics::default(),
+            told: None,
             heads: vec![Head::default(); if context { count } else { 0 }],
             calibration: Calibration::default(),
             dense: None,
@@ -116,14 +126,49 @@ impl Learner {
         }
     }
 
-    /// A request came by; its text is now known.
-    pub fn saw(&mut self, context: &Context) {
+    /// A request came by; its text is now known. True when it is time to [`Self::study`].
+    pub fn saw(&mut self, context: &Context) -> bool {
+        let due = self.context && self.topics.saw();
         if self.context {
             self.kinds.saw(&context.features, context.cluster);
         }
         if let Some(dense) = &mut self.dense {
             dense.saw(context.embedding.as_ref());
         }
+        due
+    }
+
+    /// What a text is about; None before topics are known.
+    pub fn gist(&self, context: &Context) -> Option<Gist> {
+        self.topics.gist(&context.features)
+    }
+
+    /// Finds anew what texts are about, and learns again what that is worth, from what is remembered. False when
+    /// nothing was found.
+    pub fn study(&mut self, memory: &Memory) -> bool {
+        let texts: Vec<&[u16]> = memory
+            .newest()
+            .take(TEXTS)
+            .map(|entry| entry.decision.context.features.as_slice())
+            .collect();
+        let found = self.topics.analyse(&texts);
+        if found {
+            self.relearn(memory);
+        }
+        found
+    }
+
+    fn relearn(&mut self, memory: &Memory) {
+        let mut told = Hierarchical::new(self.rates.levels(), &SATISFACTION);
+        for entry in memory.oldest() {
+            let Some(gist) = self.topics.gist(&entry.decision.context.features) else {
+                return;
+            };
+            for label in &entry.labels {
+                told.learn(label.model.index(), &gist, label.satisfied, label.weight);
+            }
+        }
+        self.told = Some(told);
     }
 
     /// Who speaks of a text that comes with all that texts come with here.
@@ -174,6 +219,20 @@ impl Learner {
                     deviation,
                 }
             }
+            Stage::Topics => match self.topical(model, context) {
+                Some(said) => {
+                    let belief = Belief::of(said, deviation);
+                    Belief {
+                        deviation: belief.mean * (1.0 - belief.mean) * said.variance.sqrt(),
+                        ..belief
+                    }
+                }
+                None => Belief {
+                    mean: base,
+                    high: (base + 2.0 * deviation).min(1.0),
+                    deviation,
+                },
+            },
             Stage::Head => {
                 let said = self.worded(model, context, self.kind_rate(base, model, context).0);
                 Belief::of(self.calibration.of(said), deviation)
@@ -186,6 +245,12 @@ impl Learner {
                 )
             }
         }
+    }
+
+    /// What the text's topics say; None before topics are known.
+    fn topical(&self, model: usize, context: &Context) -> Option<Logit> {
+        let gist = self.gist(context)?;
+        Some(self.told.as_ref()?.predict(model, &gist).moderated())
     }
 
     /// What the head over words says, uncalibrated, of a text whose kind satisfies at `rate`.
@@ -228,13 +293,17 @@ impl Learner {
             let head = sigmoid(self.calibration.of(said).mean);
             let embedded = self.embedded(model, context, said.mean);
             let embedded = embedded.map(|said| sigmoid(said.mean));
-            self.gate.label([base, kind, head], embedded, satisfied);
+            let topical = self.topical(model, context).map_or(base, |said| sigmoid(said.mean));
+            self.gate.label([base, kind, topical, head], embedded, satisfied);
+            if let (Some(told), Some(gist)) = (&mut self.told, self.topics.gist(&context.features)) {
+                told.learn(model, &gist, satisfied, weight);
+            }
             self.calibration.learn(said, satisfied, weight);
             self.heads[model].learn(&context.features, logit(kind), satisfied, weight);
             if let Some(dense) = &mut self.dense {
                 dense.learn(model, context.embedding.as_ref(), said.mean, satisfied, weight);
             }
-            if !matches!(picked_by, Some(Stage::Head | Stage::Embedding))
+            if !matches!(picked_by, Some(Stage::Topics | Stage::Head | Stage::Embedding))
                 && let Some(count) = context
                     .cluster
                     .and_then(|c| self.by_kind[model].get_mut(usize::from(c)))
@@ -288,6 +357,9 @@ impl Learner {
             head.doubt();
         }
         self.calibration.doubt();
+        if let Some(told) = &mut self.told {
+            told.doubt(&SATISFACTION);
+        }
         if let Some(dense) = &mut self.dense {
             dense.doubt(changed);
         }
@@ -301,11 +373,14 @@ impl Learner {
             && self.drift.len() == models
             && self.heads.len() == heads
             && self.calibration.fits()
+            && self.topics.fits()
+            && self.told.as_ref().is_none_or(|told| told.fits(models))
             && self.dense.as_ref().is_none_or(|dense| dense.fits(models))
             && self.kinds.fits()
     }
 
-    pub fn remap(&mut self, map: &Remap, order: &[usize], promised: f64) {
+    /// `memory` is that of the new configuration.
+    pub fn remap(&mut self, map: &Remap, order: &[usize], promised: f64, memory: &Memory) {
         self.rates.remap(map, order, promised);
         self.by_kind = map.models(&self.by_kind, |_| vec![Count::default(); KINDS]);
         self.labels = map.models(&self.labels, |_| 0);
@@ -315,6 +390,9 @@ impl Learner {
         }
         if let Some(dense) = &mut self.dense {
             dense.remap(map);
+        }
+        if self.told.is_some() && !map.same_models() {
+            self.relearn(memory);
         }
     }
 }

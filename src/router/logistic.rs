@@ -35,6 +35,17 @@ pub struct Logit {
     pub variance: f64,
 }
 
+impl Logit {
+    /// The logit of the mean probability, to a good approximation, where the logit itself is uncertain (MacKay, "The
+    /// evidence framework applied to classification networks", 1992).
+    pub fn moderated(self) -> Self {
+        Self {
+            mean: self.mean / (1.0 + std::f64::consts::PI / 8.0 * self.variance).sqrt(),
+            ..self
+        }
+    }
+}
+
 /// The learned head of one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Head {

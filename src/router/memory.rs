@@ -33,6 +33,9 @@ pub struct Remembered {
     pub labels: Vec<Label>,
     /// Models whose joules were booked; each counts once.
     pub finished: Vec<ModelId>,
+    /// Their joules; missing in snapshots of earlier builds.
+    #[serde(default)]
+    pub joules: Vec<f64>,
     /// No label is awaited any more; one that comes still counts.
     pub expired: bool,
     /// Never answered: not counted for the promise.
@@ -56,6 +59,7 @@ impl Memory {
             judged: vec![],
             labels: vec![],
             finished: vec![],
+            joules: vec![],
             expired: false,
             withdrawn: false,
         };
@@ -106,6 +110,10 @@ impl Memory {
         self.order.iter().rev().filter_map(|r| self.entries.get(&r.0))
     }
 
+    pub fn oldest(&self) -> impl Iterator<Item = &Remembered> {
+        self.order.iter().filter_map(|r| self.entries.get(&r.0))
+    }
+
     /// Keeps the decisions whose service level and models still exist, under their new numbers.
     pub fn remap(&mut self, map: &Remap) {
         let model = |old: ModelId| map.model(old.index()).map(|new| ModelId(new as u16));
@@ -131,7 +139,11 @@ impl Memory {
                 })
             };
             entry.labels = entry.labels.iter().filter_map(label).collect();
+            let bills: Vec<_> = entry.bills().filter_map(|(m, joules)| Some((model(m)?, joules))).collect();
             entry.finished = entry.finished.iter().filter_map(|m| model(*m)).collect();
+            if !entry.joules.is_empty() {
+                (entry.finished, entry.joules) = bills.into_iter().unzip();
+            }
             Some(entry)
         });
         *self = kept.collect::<Vec<_>>().into();
@@ -153,6 +165,11 @@ impl Memory {
 }
 
 impl Remembered {
+    /// Models that have answered, with the joules of their answers.
+    pub fn bills(&self) -> impl Iterator<Item = (ModelId, f64)> {
+        self.finished.iter().copied().zip(self.joules.iter().copied())
+    }
+
     /// Puts a label in force. The one that it replaces, if any, or None when the label is not to count: the answer
     /// was judged before by someone who knew as well.
     pub fn label(&mut self, label: Label) -> Option<Option<Label>> {

@@ -25,6 +25,7 @@ pub mod cluster;
 pub mod config;
 mod core;
 pub mod cost;
+pub mod dearness;
 pub mod dense;
 pub mod draw;
 pub mod drift;
@@ -33,6 +34,7 @@ pub mod event;
 pub mod explore;
 pub mod features;
 pub mod gate;
+pub mod hierarchical;
 pub mod learner;
 mod length;
 pub mod logistic;
@@ -47,6 +49,7 @@ pub mod queue;
 pub mod report;
 mod sparse;
 pub mod state;
+pub mod topics;
 
 #[cfg(test)]
 mod embedding_laws;

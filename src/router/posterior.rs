@@ -90,6 +90,11 @@ impl Rates {
         sigmoid(self.priors[model] + level / weight)
     }
 
+    /// The log-odds of every model before any answer is judged.
+    pub fn levels(&self) -> &[f64] {
+        &self.priors
+    }
+
     /// Mean and standard deviation of a model's rate at a service level.
     pub fn rate(&self, sla: usize, model: usize) -> (f64, f64) {
         let (mean, deviation) = self.pooled[model].posterior(self.prior(model), PRIOR_WEIGHT);

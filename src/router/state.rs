@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::adapt::Remap;
 use super::config::{ConfigError, RouterConfig};
 use super::cost::CostModel;
+use super::dearness::Dearness;
+use super::event::Decision;
 use super::learner::Learner;
 use super::memory::Memory;
 use super::policy::PolicyState;
@@ -16,6 +18,9 @@ pub struct RouterState {
     pub decisions: u64,
     pub learner: Learner,
     pub costs: CostModel,
+    /// What topics say of joules, once there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dearness: Option<Dearness>,
     pub memory: Memory,
     pub tallies: Vec<Tally>,
     pub policy: PolicyState,
@@ -62,10 +67,27 @@ impl RouterState {
             decisions: 0,
             learner,
             costs: CostModel::new(&config.models),
+            dearness: None,
             memory: Memory::default(),
             tallies: vec![Tally::new(models); slas],
             policy: PolicyState::new(config),
         }
+    }
+
+    /// Topics were found anew: what they say of joules is learnt again from the remembered bills.
+    pub fn relearn_dearness(&mut self) {
+        let mut dearness = Dearness::new(self.tallies.first().map_or(0, |tally| tally.served.len()));
+        for entry in self.memory.oldest() {
+            let Decision { sla, context, .. } = &entry.decision;
+            let Some(gist) = self.learner.gist(context) else {
+                return;
+            };
+            for (model, joules) in entry.bills() {
+                let plain = self.costs.expected(sla.index(), model.index(), context);
+                dearness.learn(model.index(), &gist, plain, joules);
+            }
+        }
+        self.dearness = Some(dearness);
     }
 
     /// Carries the state over to another configuration: what is told apart by name stays, the rest starts
@@ -79,18 +101,21 @@ impl RouterState {
             .iter()
             .map(|sla| old_level(sla).is_none_or(|o| o.alpha != sla.alpha))
             .collect();
+        self.memory.remap(&map);
         if old.knobs.context == new.knobs.context && old.knobs.memory == new.knobs.memory {
-            self.learner.remap(&map, &sizes(new), promised(new));
+            self.learner.remap(&map, &sizes(new), promised(new), &self.memory);
         } else {
             self.learner = learner(new);
         }
         self.learner.read_embeddings(new.embedding.as_deref());
         self.costs.remap(&map, &new.models);
-        self.memory.remap(&map);
         for tally in &mut self.tallies {
             tally.remap(&map);
         }
         self.tallies = map.slas(&self.tallies, |_| Tally::new(models));
+        if self.dearness.is_some() && !map.same_models() {
+            self.relearn_dearness();
+        }
         if old.policy.name() == new.policy.name() && !matches!(new.policy, super::config::Policy::Fixed(_)) {
             self.policy.rules_mut().remap(&map, &restart);
         } else {
@@ -108,7 +133,7 @@ impl RouterState {
             "its totals"
         } else if !self.learner.fits(models, slas) {
             "its predictor"
-        } else if !self.costs.fits(models, slas) {
+        } else if !self.costs.fits(models, slas) || self.dearness.as_ref().is_some_and(|d| !d.fits(models)) {
             "its cost model"
         } else if !self.policy.fits(config) {
             "its policy"

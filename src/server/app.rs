@@ -3,19 +3,20 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 
 use super::auth::{Keys, guard};
-use super::body::MOST_BYTES;
 use super::dashboard;
-use super::desk::{Desk, DeskError};
+use super::desk::Desk;
+use super::docs;
 use super::fault::Fault;
 use super::handlers::{
     feedback, generate, live, messages, models, requests, responses, router as routing, status,
 };
+use super::limits::Limits;
+use super::loading::{Loading, Progress};
 use super::request_id::identify;
 use super::wire::unix_seconds;
 
@@ -26,25 +27,22 @@ pub struct AppState(Arc<Shared>);
 struct Shared {
     /// Empty while the models load.
     desk: OnceLock<Desk>,
+    loading: Loading,
     keys: Keys,
+    limits: Limits,
     started: u64,
 }
 
 impl AppState {
-    /// A server whose models still load: it answers `/health`, and 503 to all else.
-    pub fn loading(keys: Keys) -> Self {
+    /// A server whose models still load: it answers `/health`, and 503 to all that wants a model.
+    pub fn loading(loading: Loading, keys: Keys, limits: Limits) -> Self {
         Self(Arc::new(Shared {
             desk: OnceLock::new(),
+            loading,
             keys,
+            limits,
             started: unix_seconds(),
         }))
-    }
-
-    /// A server that is ready from the start.
-    pub fn new(desk: Desk, keys: Keys) -> Self {
-        let state = Self::loading(keys);
-        state.open(desk);
-        state
     }
 
     /// The models are loaded: serves from now on. Only the first desk counts.
@@ -55,7 +53,12 @@ impl AppState {
     }
 
     pub(super) fn desk(&self) -> Result<&Desk, Fault> {
-        self.0.desk.get().ok_or_else(|| DeskError::NotReady.into())
+        self.0.desk.get().ok_or_else(|| Fault::loading(self.progress()))
+    }
+
+    /// How far the loading is.
+    pub(super) fn progress(&self) -> Progress {
+        self.0.loading.progress()
     }
 
     /// Answers under way go on; nothing new is taken.
@@ -63,6 +66,16 @@ impl AppState {
         if let Some(desk) = self.0.desk.get() {
             desk.stop_taking();
         }
+    }
+
+    /// Whether the models are loaded.
+    pub fn is_open(&self) -> bool {
+        self.0.desk.get().is_some()
+    }
+
+    /// Answers under way.
+    pub fn under_way(&self) -> usize {
+        self.0.desk.get().map_or(0, Desk::under_way)
     }
 
     /// Ends what still runs and writes everything down.
@@ -76,46 +89,59 @@ impl AppState {
         &self.0.keys
     }
 
+    pub(super) fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
     /// Seconds since 1970.
     pub(super) fn started(&self) -> u64 {
         self.0.started
     }
 }
 
-/// All routes. `/health` and the dashboard's files answer anyone; the rest wants a key where there are keys.
+/// All routes. `/health` and the pages' files answer anyone; the rest wants a key where there are keys.
 pub fn router(state: AppState) -> Router {
-    Router::new()
-        .route("/v1/chat/completions", post(generate::chat_completions))
-        .route("/v1/completions", post(generate::completions))
-        .route("/v1/responses", post(responses::create))
-        .route(
-            "/v1/responses/{id}",
-            get(responses::one).delete(responses::delete),
-        )
-        .route("/v1/responses/{id}/input_items", get(responses::input_items))
-        .route("/v1/messages", post(messages::create))
-        .route("/v1/messages/count_tokens", post(messages::count_tokens))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::one))
-        .route("/v1/feedback", post(feedback::feedback))
-        .route("/v1/requests", get(requests::list))
-        .route("/v1/requests/{id}", get(requests::one))
-        .route("/v1/route", post(routing::route))
-        .route("/v1/router", get(routing::report))
-        .route("/v1/router/reset", post(routing::reset))
-        .route("/v1/energy", get(status::energy))
-        .route("/v1/live", get(live::live))
-        .route("/health", get(status::health))
-        .route("/ready", get(status::ready))
-        .route("/metrics", get(status::metrics))
+    let served = routes().into_iter().chain(docs::routes());
+    served
+        .fold(Router::new(), |router, (path, methods)| {
+            router.route(path, methods)
+        })
         .merge(dashboard::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(MOST_BYTES))
         .layer(from_fn_with_state(state.clone(), guard))
         .layer(from_fn(identify))
         .layer(from_fn(messages::errors_in_shape))
         .with_state(state)
+}
+
+/// The API. Each of its routes stands in the OpenAPI document: a test compares.
+fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
+    vec![
+        ("/v1/chat/completions", post(generate::chat_completions)),
+        ("/v1/completions", post(generate::completions)),
+        ("/v1/responses", post(responses::create)),
+        (
+            "/v1/responses/{id}",
+            get(responses::one).delete(responses::delete),
+        ),
+        ("/v1/responses/{id}/input_items", get(responses::input_items)),
+        ("/v1/messages", post(messages::create)),
+        ("/v1/messages/count_tokens", post(messages::count_tokens)),
+        ("/v1/models", get(models::list)),
+        ("/v1/models/{*id}", get(models::one)),
+        ("/v1/feedback", post(feedback::feedback)),
+        ("/v1/requests", get(requests::list)),
+        ("/v1/requests/{id}", get(requests::one)),
+        ("/v1/route", post(routing::route)),
+        ("/v1/router", get(routing::report)),
+        ("/v1/router/reset", post(routing::reset)),
+        ("/v1/energy", get(status::energy)),
+        ("/v1/live", get(live::live)),
+        ("/health", get(status::health)),
+        ("/ready", get(status::ready)),
+        ("/metrics", get(status::metrics)),
+    ]
 }
 
 async fn unknown_route(uri: Uri) -> Fault {

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
@@ -11,11 +12,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::app::AppState;
-use super::dashboard::OPEN_PATHS;
+use super::dashboard;
+use super::docs;
 use super::fault::Fault;
+use super::seats::{Seat, Seats};
 
 /// What answers load balancers, who have no key.
 const OPEN_PATH: &str = "/health";
@@ -34,7 +36,7 @@ pub(super) enum AuthError {
     #[error("the API key is not known here: check it")]
     Wrong,
     #[error("this API key has as many requests under way as it may: wait for one to end")]
-    Busy,
+    Busy { retry_after: Duration },
 }
 
 /// Who asks, as far as keys tell: a digest of the key, `None` where nobody needs one.
@@ -51,7 +53,7 @@ impl Owner {
 }
 
 /// Who came in, and the seats of their key if it has a bound.
-type Admitted = (Owner, Option<Arc<Semaphore>>);
+type Admitted = (Owner, Option<Seats>);
 
 /// The keys that open the door. With none, every key does and none is needed. Copies share them.
 #[derive(Clone, Default)]
@@ -61,7 +63,7 @@ struct Key {
     text: String,
     owner: Owner,
     /// Requests of its holder that may be under way; `None` sets no bound.
-    seats: Option<Arc<Semaphore>>,
+    seats: Option<Seats>,
 }
 
 impl Keys {
@@ -87,7 +89,7 @@ impl Keys {
                 None => Key {
                     owner: Owner::of(&text),
                     text,
-                    seats: most_in_flight.map(|most| Arc::new(Semaphore::new(most))),
+                    seats: most_in_flight.map(Seats::new),
                 },
             })
             .collect();
@@ -137,10 +139,10 @@ fn same(key: &[u8], given: &[u8]) -> bool {
     difference == 0
 }
 
-/// Guards every route but [`OPEN_PATH`] and the dashboard's files.
+/// Guards every route but [`OPEN_PATH`] and the pages' files.
 pub(super) async fn guard(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if path == OPEN_PATH || OPEN_PATHS.contains(&path) {
+    if path == OPEN_PATH || dashboard::OPEN_PATHS.contains(&path) || docs::OPEN_PATHS.contains(&path) {
         return next.run(request).await;
     }
     let seats = match state.keys().admit(request.headers()) {
@@ -154,19 +156,19 @@ pub(super) async fn guard(State(state): State<AppState>, mut request: Request, n
     let Some(seats) = seats else {
         return next.run(request).await;
     };
-    match seats.try_acquire_owned() {
+    match seats.take() {
         Ok(seat) => {
             let response = next.run(request).await;
             response.map(|body| Body::new(Seated { body, _seat: seat }))
         }
-        Err(_) => Fault::from(AuthError::Busy).into_response(),
+        Err(error) => Fault::from(error).into_response(),
     }
 }
 
 /// A response's body with the seat of the request: it is free again when the body has been sent or given up.
 struct Seated {
     body: Body,
-    _seat: OwnedSemaphorePermit,
+    _seat: Seat,
 }
 
 impl HttpBody for Seated {
@@ -245,12 +247,12 @@ mod tests {
             let admitted = keys.admit(&headers("authorization", &format!("Bearer {key}")));
             admitted.map(|(_, seats)| seats)
         };
-        let taken = seats("a").unwrap().unwrap().try_acquire_owned().unwrap();
+        let taken = seats("a").unwrap().unwrap().take().unwrap();
         keys.replace(vec!["a".into(), "c".into()], Some(1));
-        assert!(seats("a").unwrap().unwrap().try_acquire_owned().is_err());
-        assert!(seats("c").unwrap().unwrap().try_acquire_owned().is_ok());
+        assert!(seats("a").unwrap().unwrap().take().is_err());
+        assert!(seats("c").unwrap().unwrap().take().is_ok());
         assert_eq!(seats("b").err(), Some(AuthError::Wrong));
         drop(taken);
-        assert!(seats("a").unwrap().unwrap().try_acquire_owned().is_ok());
+        assert!(seats("a").unwrap().unwrap().take().is_ok());
     }
 }

@@ -3,17 +3,20 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{BodyDataStream, HttpBody};
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
+use futures_util::StreamExt;
 use serde_json::Value;
 
+use super::app::AppState;
 use super::fault::Fault;
+use super::limits::Limits;
 
-/// The longest body read. A prompt of a million tokens fits.
-pub(super) const MOST_BYTES: usize = 16 << 20;
-/// A client that has not sent its body by then is not going to.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Most clients read no answer before they have sent their whole body, so a body that is too large is taken and thrown
+/// away: so much of it, and for so long.
+const MOST_DISCARDED: u64 = 256 << 20;
+const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
@@ -25,35 +28,72 @@ pub(super) enum BodyError {
     Encoding,
     #[error("the body did not arrive whole: {0}")]
     Broken(String),
-    #[error("the body is larger than {} MiB: send less", .most >> 20)]
+    #[error("the body is larger than {}: send less", crate::config::bytes_text(*.most as u64))]
     TooLarge { most: usize },
-    #[error("the body did not arrive within {seconds} s: send it faster")]
-    TooSlow { seconds: u64 },
+    #[error("the body did not arrive within {} s: send it faster", .patience.as_secs_f64())]
+    TooSlow { patience: Duration },
+    #[error("too many large bodies arrive at once: try again in a moment")]
+    NoRoom,
 }
 
 /// A request body that is JSON.
 pub(super) struct JsonBody(pub Value);
 
-impl<S: Send + Sync> FromRequest<S> for JsonBody {
+impl FromRequest<AppState> for JsonBody {
     type Rejection = Fault;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
-        Ok(Self(read(request, state).await?))
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Fault> {
+        Ok(Self(read(request, state.limits()).await?))
     }
 }
 
-async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Value, BodyError> {
+async fn read(request: Request, limits: &Limits) -> Result<Value, BodyError> {
     content_type(request.headers())?;
-    let bytes = tokio::time::timeout(PATIENCE, Bytes::from_request(request, state))
-        .await
-        .map_err(|_| BodyError::TooSlow {
-            seconds: PATIENCE.as_secs(),
-        })?
-        .map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => BodyError::TooLarge { most: MOST_BYTES },
-            _ => BodyError::Broken(rejection.body_text()),
-        })?;
-    parse(&bytes)
+    let mut body = request.into_body().into_data_stream();
+    let taken = tokio::time::timeout(limits.body_patience, taken(&mut body, limits)).await;
+    let patience = limits.body_patience;
+    match taken.unwrap_or(Err(BodyError::TooSlow { patience })) {
+        Ok(bytes) => parse(&bytes),
+        Err(error) => {
+            if matches!(error, BodyError::TooLarge { .. } | BodyError::NoRoom) {
+                // Who goes on sending past this sees a broken connection.
+                let _ = tokio::time::timeout(DISCARD_PATIENCE, discard(body)).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The whole body, in as much memory as it takes: what a client announces is not believed.
+async fn taken(body: &mut BodyDataStream, limits: &Limits) -> Result<Vec<u8>, BodyError> {
+    let most = limits.most_body;
+    if HttpBody::size_hint(body).lower() > most as u64 {
+        return Err(BodyError::TooLarge { most });
+    }
+    let mut room = limits.room();
+    let mut bytes = Vec::new();
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| BodyError::Broken(error.to_string()))?;
+        let length = bytes.len() + piece.len();
+        if length > most {
+            return Err(BodyError::TooLarge { most });
+        }
+        if !room.hold(length) {
+            return Err(BodyError::NoRoom);
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+async fn discard(mut pieces: BodyDataStream) {
+    let mut discarded = 0;
+    while let Some(Ok(piece)) = pieces.next().await {
+        discarded += piece.len() as u64;
+        if discarded > MOST_DISCARDED {
+            return;
+        }
+    }
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, BodyError> {

@@ -1,19 +1,26 @@
 //! The one place where errors become a status and an OpenAI error object.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::config::bytes_text;
 use crate::engine::EngineError;
 
 use super::auth::AuthError;
 use super::body::BodyError;
 use super::desk::DeskError;
+use super::loading::Progress;
 use super::wire::WireError;
 
-/// Seconds after which a client may try again when nothing better is known.
-const SOON: u32 = 1;
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+/// When a client may try again where nothing better is known.
+const SOON: Duration = Duration::from_secs(1);
+/// No client is asked to wait longer for models that load: it could not tell a slow start from a failed one.
+const MOST_LOADING: f64 = 60.0;
 
 /// What a client is told when it does not get what it asked for.
 #[derive(Clone, Debug)]
@@ -23,7 +30,9 @@ pub(super) struct Fault {
     kind: &'static str,
     param: Option<String>,
     code: Option<&'static str>,
-    retry_after: Option<u32>,
+    retry_after: Option<Duration>,
+    /// How far the loading is, where that is why.
+    loading: Option<Progress>,
 }
 
 impl Fault {
@@ -41,6 +50,7 @@ impl Fault {
             param: None,
             code,
             retry_after: None,
+            loading: None,
         }
     }
 
@@ -49,9 +59,28 @@ impl Fault {
         self
     }
 
-    fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after = Some(seconds.max(1));
+    fn retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = Some(time);
         self
+    }
+
+    /// The models are not there yet.
+    pub fn loading(progress: Progress) -> Self {
+        let left = progress.seconds_left().unwrap_or(1.0).clamp(1.0, MOST_LOADING);
+        let message = format!(
+            "the models are still loading, {} of {} are there ({} of {}) after {:.0} s: try again in {:.0} s",
+            progress.models_loaded,
+            progress.models,
+            bytes_text(progress.loaded_bytes),
+            bytes_text(progress.total_bytes),
+            progress.seconds,
+            left.ceil(),
+        );
+        let fault = Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("unavailable"), message);
+        Self {
+            loading: Some(progress),
+            ..fault.retry_after(Duration::from_secs_f64(left))
+        }
     }
 
     /// An address that nothing answers at.
@@ -113,14 +142,18 @@ impl Fault {
         json!({"type": kind, "message": self.message})
     }
 
-    /// The body: `{"error": {...}}`.
+    /// The body: `{"error": {...}}`, and `loading` while that is why.
     pub fn object(&self) -> Value {
-        json!({"error": {
+        let mut object = json!({"error": {
             "message": self.message,
             "type": self.kind,
             "param": self.param,
             "code": self.code,
-        }})
+        }});
+        if let Some(progress) = &self.loading {
+            object["loading"] = json!(progress);
+        }
+        object
     }
 }
 
@@ -148,8 +181,13 @@ impl From<BodyError> for Fault {
             }
             BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             BodyError::TooSlow { .. } => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            BodyError::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         };
-        Self::new(status, Some(code), error.to_string())
+        let fault = Self::new(status, Some(code), error.to_string());
+        match error {
+            BodyError::NoRoom => fault.retry_after(SOON),
+            _ => fault,
+        }
     }
 }
 
@@ -160,12 +198,12 @@ impl From<AuthError> for Fault {
             AuthError::Missing | AuthError::Wrong => {
                 Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), message)
             }
-            AuthError::Busy => Self::new(
+            AuthError::Busy { retry_after } => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 Some("rate_limit_exceeded"),
                 message,
             )
-            .retry_after(SOON),
+            .retry_after(retry_after),
         }
     }
 }
@@ -185,6 +223,9 @@ impl From<DeskError> for Fault {
             }
             DeskError::TokenBias { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, Some("invalid_value"), message).about("logit_bias")
+            }
+            DeskError::PromptTooLong { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, Some("context_length_exceeded"), message).about("messages")
             }
             DeskError::WrongTool { at, .. } => {
                 let param = format!("tools[{at}]");
@@ -207,7 +248,7 @@ impl From<DeskError> for Fault {
             DeskError::Unanswered { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, Some("not_answered"), message).about("request_id")
             }
-            DeskError::Draining | DeskError::NotReady => {
+            DeskError::Draining => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("unavailable"), message).retry_after(SOON)
             }
             DeskError::Engine(error) => engine_fault(error),
@@ -222,10 +263,9 @@ impl From<DeskError> for Fault {
 fn engine_fault(error: EngineError) -> Fault {
     let message = error.to_string();
     match error {
-        EngineError::QueueFull {
-            retry_after_seconds, ..
-        } => Fault::new(StatusCode::TOO_MANY_REQUESTS, Some("queue_full"), message)
-            .retry_after(retry_after_seconds),
+        EngineError::QueueFull { retry_after, .. } => {
+            Fault::new(StatusCode::TOO_MANY_REQUESTS, Some("queue_full"), message).retry_after(retry_after)
+        }
         EngineError::ContextExceeded { .. } => {
             Fault::new(StatusCode::BAD_REQUEST, Some("context_length_exceeded"), message).about("messages")
         }
@@ -267,8 +307,11 @@ impl IntoResponse for Fault {
         let mut response = (self.status, Json(self.object())).into_response();
         response.extensions_mut().insert(self.clone());
         let headers = response.headers_mut();
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        if let Some(time) = self.retry_after {
+            let millis = (time.as_millis() as u64).max(1);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000)));
+            // OpenAI's clients prefer this one; whole seconds are long where an answer takes a few milliseconds.
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
         }
         if self.status == StatusCode::CONFLICT {
             // OpenAI's clients take a conflict for something that passes; this one does not.

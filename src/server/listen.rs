@@ -3,21 +3,19 @@
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use axum_server::Handle;
-use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpListener;
 
 use super::app::{AppState, router};
+use super::limits::Limits;
+use super::patience::PatientAcceptor;
 
-/// A client that has not sent its request's head by then is not going to. Also how long an idle connection is kept.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a drain waits for streams to finish before it lets them go.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(120);
+/// Bytes that a request's head may have, and that are read ahead of a body.
+const MOST_HEAD: usize = 64 << 10;
 
 /// A certificate and its key, which can be read anew while connections stay.
 #[derive(Clone)]
@@ -78,23 +76,26 @@ pub async fn serve(
     state: AppState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let limits = state.limits().clone();
+    let drain_patience = limits.drain_patience;
     let handle = Handle::new();
     let (closing, closed) = (state.clone(), handle.clone());
     let drain = tokio::spawn(async move {
         shutdown.await;
         closing.stop_taking();
-        closed.graceful_shutdown(Some(DRAIN_PATIENCE));
+        closed.graceful_shutdown(Some(drain_patience));
     });
     let app = router(state.clone()).into_make_service();
     let mut server = axum_server::from_tcp(listener.into_std()?)?.handle(handle);
-    patience(server.http_builder());
-    let server = server.first_request_timeout(HEAD_PATIENCE);
+    bound(server.http_builder(), &limits);
+    let server = server.first_request_timeout(limits.head_patience);
+    let acceptor = PatientAcceptor(limits.write_patience);
     let served = match tls {
         Some(tls) => {
-            let acceptor = RustlsAcceptor::new(tls.config).acceptor(NoDelayAcceptor::new());
+            let acceptor = RustlsAcceptor::new(tls.config).acceptor(acceptor);
             server.acceptor(acceptor).serve(app).await
         }
-        None => server.acceptor(NoDelayAcceptor::new()).serve(app).await,
+        None => server.acceptor(acceptor).serve(app).await,
     };
     // Whatever ended the server, nobody waits for a signal any more.
     drain.abort();
@@ -102,13 +103,15 @@ pub async fn serve(
     served
 }
 
-fn patience(builder: &mut Builder<TokioExecutor>) {
+fn bound(builder: &mut Builder<TokioExecutor>, limits: &Limits) {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE);
+        .max_buf_size(MOST_HEAD)
+        .header_read_timeout(limits.head_patience);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(HEAD_PATIENCE);
+        .max_header_list_size(MOST_HEAD as u32)
+        .keep_alive_interval(limits.head_patience);
 }

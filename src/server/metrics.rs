@@ -21,7 +21,7 @@ pub(super) enum Ending {
     Answered,
     Cancelled,
     Failed,
-    /// Decided, but the queue was full.
+    /// The queue was full.
     Rejected,
 }
 
@@ -36,8 +36,8 @@ impl Ending {
     }
 }
 
-/// The label of requests that no promise covers.
-const NO_SLA: &str = "none";
+/// The label of requests that no promise covers, and of those that no model was chosen for.
+const NOBODY: &str = "none";
 
 /// Counters that live as long as the process. Copies share them.
 #[derive(Clone)]
@@ -55,8 +55,9 @@ struct Counters {
 }
 
 impl Metrics {
-    /// `models`: the zoo's names in the order of their [`ModelId`]s.
-    pub fn new(models: Vec<String>) -> Result<Self, prometheus::Error> {
+    /// `models`: the zoo's names in the order of their [`ModelId`]s; `slas`: the names of the service levels. What can be
+    /// counted of them stands at nought from the start, so that rates are right from the first request on.
+    pub fn new(models: Vec<String>, slas: &[String]) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let counters = Counters {
             requests: kept(
@@ -114,6 +115,17 @@ impl Metrics {
             registry,
             models,
         };
+        for model in &counters.models {
+            for phase in ["prefill", "decode"] {
+                counters.joules.with_label_values(&[model, phase]);
+                counters.tokens.with_label_values(&[model, phase]);
+            }
+            counters.first_token.with_label_values(&[model]);
+            counters.between_tokens.with_label_values(&[model]);
+        }
+        for sla in slas {
+            counters.explorations.with_label_values(&[sla]);
+        }
         Ok(Self(Arc::new(counters)))
     }
 
@@ -146,10 +158,12 @@ impl Metrics {
         (of("prefill"), of("decode"))
     }
 
-    pub(super) fn ended(&self, model: ModelId, sla: Option<&str>, ending: Ending) {
+    /// `model` is `None` for a request that was refused before one was chosen.
+    pub(super) fn ended(&self, model: Option<ModelId>, sla: Option<&str>, ending: Ending) {
+        let model = model.map_or(NOBODY, |model| self.name(model));
         self.0
             .requests
-            .with_label_values(&[self.name(model), sla.unwrap_or(NO_SLA), ending.label()])
+            .with_label_values(&[model, sla.unwrap_or(NOBODY), ending.label()])
             .inc();
     }
 
@@ -269,7 +283,7 @@ mod tests {
 
     #[test]
     fn steps_count_tokens_but_not_the_warm_up() {
-        let metrics = Metrics::new(vec!["small".into()]).unwrap();
+        let metrics = Metrics::new(vec!["small".into()], &["default".into()]).unwrap();
         let row = |account, prefill_tokens, decode_tokens| StepRow {
             account,
             prefill_tokens,
@@ -300,9 +314,9 @@ mod tests {
 
     #[test]
     fn endings_and_readings_share_a_page() {
-        let metrics = Metrics::new(vec!["small".into()]).unwrap();
-        metrics.ended(ModelId(0), Some("default"), Ending::Answered);
-        metrics.ended(ModelId(0), None, Ending::Cancelled);
+        let metrics = Metrics::new(vec!["small".into()], &["default".into()]).unwrap();
+        metrics.ended(Some(ModelId(0)), Some("default"), Ending::Answered);
+        metrics.ended(None, None, Ending::Rejected);
         let mut reading = Reading::new();
         reading
             .counter(
@@ -321,7 +335,7 @@ mod tests {
         let page = text(&metrics, &reading);
         for line in [
             "messplus_requests_total{model=\"small\",outcome=\"answered\",sla=\"default\"} 1",
-            "messplus_requests_total{model=\"small\",outcome=\"cancelled\",sla=\"none\"} 1",
+            "messplus_requests_total{model=\"none\",outcome=\"rejected\",sla=\"none\"} 1",
             "messplus_device_joules_total{device=\"cpu\",source=\"modelled\"} 2.5",
             "messplus_sla_alpha{sla=\"gold\"} 0.9",
         ] {

@@ -1,5 +1,7 @@
 //! The gauges of a Prometheus scrape, read from every room at one moment.
 
+use crate::energy::AlarmKind;
+
 use super::desk::Desk;
 use super::metrics::Reading;
 
@@ -50,12 +52,13 @@ async fn devices(desk: &Desk, now: &mut Reading) -> Result<(), prometheus::Error
             &[("device", name)],
             device.gap_seconds,
         )?;
-        for (kind, count) in &device.alarm_counts {
+        for kind in AlarmKind::ALL {
+            let count = device.alarm_counts.get(&kind).copied().unwrap_or(0);
             now.counter(
                 "messplus_energy_alarms_total",
                 "Troubles of the device's meter.",
                 &[("device", name), ("kind", kind.as_str())],
-                *count as f64,
+                count as f64,
             )?;
         }
     }

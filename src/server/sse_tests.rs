@@ -34,6 +34,7 @@ fn summary() -> Box<Summary> {
                 queue_ms: 0.0,
                 route_ms: 0.0,
                 first_token_ms: 1.0,
+                engine_ms: 1.5,
                 total_ms: 2.0,
             },
         },
@@ -74,7 +75,7 @@ fn done(choice: usize) -> Piece {
 }
 
 const HEAD: &str = r#"{"id":"chatcmpl-0000000000000001","object":"chat.completion.chunk","created":1700000000,"model":"small","system_fingerprint":"FP","choices":"#;
-const EXTENSION: &str = r#""messplus":{"request_id":"req_0000000000000001","model":"small","policy":"named","energy":{"joules":0.5,"prefill_joules":0.1,"decode_joules":0.4,"exploration_joules":0.0,"source":"modelled","final":true},"timing":{"queue_ms":0.0,"route_ms":0.0,"first_token_ms":1.0,"total_ms":2.0}}"#;
+const EXTENSION: &str = r#""messplus":{"request_id":"req_0000000000000001","model":"small","policy":"named","energy":{"joules":0.5,"prefill_joules":0.1,"decode_joules":0.4,"exploration_joules":0.0,"source":"modelled","final":true},"timing":{"queue_ms":0.0,"route_ms":0.0,"first_token_ms":1.0,"engine_ms":1.5,"total_ms":2.0}}"#;
 
 fn head() -> String {
     HEAD.replace("FP", concat!("messplus-", env!("CARGO_PKG_VERSION")))

@@ -4,18 +4,24 @@ use crate::energy::{EnergyHandle, StepRecord};
 use crate::engine::StepSink;
 use crate::units::{DeviceId, Moment};
 
+use super::loading::Loading;
 use super::metrics::Metrics;
 
-/// Hands every step on to the energy room and counts its tokens.
+/// Hands every step on to the energy room, counts its tokens, and sees models being loaded.
 #[derive(Clone)]
 pub struct StepTap {
     energy: EnergyHandle,
     metrics: Metrics,
+    loading: Loading,
 }
 
 impl StepTap {
-    pub fn new(energy: EnergyHandle, metrics: Metrics) -> Self {
-        Self { energy, metrics }
+    pub fn new(energy: EnergyHandle, metrics: Metrics, loading: Loading) -> Self {
+        Self {
+            energy,
+            metrics,
+            loading,
+        }
     }
 }
 
@@ -26,6 +32,7 @@ impl StepSink for StepTap {
 
     fn record(&self, step: StepRecord) {
         self.metrics.step(&step);
+        self.loading.step(&step);
         self.energy.record(step);
     }
 }

@@ -159,7 +159,7 @@ async fn bad_input_is_refused_in_the_wire_s_own_words_and_the_server_goes_on() {
         (chat, with("messplus", json!({"sla": "nobody's"})), 400),
         (
             chat,
-            with("tools", json!([{"type": "function", "function": {"name": "f"}}])),
+            with("tools", json!([{"type": "function", "function": {}}])),
             400,
         ),
         (chat, with("response_format", json!({"type": "xml"})), 400),

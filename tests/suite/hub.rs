@@ -30,6 +30,8 @@ enum Fault {
     OtherBytes,
     /// The whole file whatever range is asked for.
     NoRanges,
+    /// A size that is one byte short, and no byte more.
+    Short,
 }
 
 #[derive(Default)]
@@ -114,6 +116,9 @@ fn body(hub: &Hub, file: &str, headers: &HeaderMap) -> Response {
     let mut bytes = hub.files[file].clone();
     if fault == Fault::OtherBytes {
         bytes[0] ^= 1;
+    }
+    if fault == Fault::Short {
+        bytes.pop();
     }
     let size = bytes.len();
     let range = headers.get(header::RANGE).and_then(|v| v.to_str().ok());
@@ -250,8 +255,14 @@ fn files_in(folder: &Path) -> Vec<String> {
 #[test]
 fn a_model_is_fetched_once_and_answers() {
     let house = House::open(|_| {});
-    let said = house.succeeds("hf:acme/tiny");
+    let output = house.pull("hf:acme/tiny");
+    assert!(output.status.success());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("fetched 5 files"), "{said}");
+    let progress = String::from_utf8_lossy(&output.stderr).into_owned();
+    for file in ["config.json", "model.safetensors"] {
+        assert!(progress.contains(&format!("pull: {file}, ")), "{progress}");
+    }
     house.is_whole();
     assert!(
         !house.snapshot().join("README.md").exists() && !house.snapshot().join("pytorch_model.bin").exists()
@@ -336,6 +347,10 @@ fn damaged_files_never_reach_the_cache() {
     let blobs = house.cache.path().join("hub/models--acme--tiny/blobs");
     let etag = house.hub.etag("model.safetensors");
     assert!(!files_in(&blobs).contains(&etag));
+    // So is a file of another size than the hub's own.
+    *house.hub.fault.lock().unwrap() = Fault::Short;
+    house.fails("hf:acme/tiny", 1, "is damaged and was thrown away");
+    assert!(!house.snapshot().join("model.safetensors").exists());
     *house.hub.fault.lock().unwrap() = Fault::None;
     house.succeeds("hf:acme/tiny");
     house.is_whole();

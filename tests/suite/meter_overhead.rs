@@ -57,6 +57,7 @@ fn the_energy_threads_share_of_a_core() {
         device: DeviceId(0),
         name: "gpu".to_owned(),
         cuda_ordinal: None,
+        cuda_uuid: None,
     };
     let settings = |meter| MeterSettings {
         meter,

@@ -13,6 +13,7 @@ fn lanes(count: u16) -> Vec<LaneDevice> {
         device: DeviceId(place),
         name: format!("lane {place}"),
         cuda_ordinal: None,
+        cuda_uuid: None,
     };
     (0..count).map(lane).collect()
 }

@@ -43,6 +43,7 @@ pub(super) fn meters(zoo: &Zoo, plan: &Plan) -> Result<Vec<MeterInspection>, Cli
             device: DeviceId(index as u16),
             name: device.name.clone(),
             cuda_ordinal: device.cuda_ordinal,
+            cuda_uuid: device.cuda_uuid.clone(),
         })
         .collect();
     energy::inspect_meters(&meter_settings(&zoo.energy), &lanes)

@@ -3,6 +3,8 @@ use std::path::Path;
 
 use super::*;
 use crate::energy::{CheckState, MeterCheck, Quantity, Source};
+use crate::hub::Located;
+use crate::model::inspect;
 use crate::units::Watts;
 
 /// A model folder: `config.json` changed by `change`, and bf16 weights of `rows` × 64.
@@ -82,6 +84,30 @@ fn what_cannot_be_served_is_refused_with_its_line() {
         assert!(said.starts_with("zoo.toml:1: ") && said.contains(words), "{said}");
         assert_eq!(error.status(), 2);
     }
+}
+
+#[test]
+fn published_shapes_have_their_published_parameters() {
+    for shape in &crate::hub::PUBLISHED {
+        let source = model_source(Located::Random(shape));
+        let seen = inspect(&source).unwrap();
+        assert_eq!(seen.parameters, shape.parameters, "{}", shape.name);
+        assert_eq!(seen.stored_dtype, "bf16");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[[model]]\nname = \"a\"\nsource = \"random:qwen2.5-0.5b\"\nmax_context = 64\n";
+    let zoo = Zoo::parse("zoo.toml", text, dir.path()).unwrap();
+    let place = Plan::of(&zoo).unwrap().models.remove(0);
+    assert_eq!(
+        place.located,
+        "random numbers in the shape of Qwen/Qwen2.5-0.5B-Instruct"
+    );
+    let zoo = Zoo::parse("zoo.toml", &text.replace("0.5b", "0.6b"), dir.path()).unwrap();
+    let said = Plan::of(&zoo).unwrap_err().to_string();
+    assert!(
+        said.contains("no shape is called 'qwen2.5-0.6b'") && said.contains("llama-3.1-8b"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -171,7 +197,7 @@ fn the_demo_zoo_is_told_in_tables_and_json() {
     ] {
         assert!(tables.contains(words), "{tables}");
     }
-    let report: serde_json::Value = serde_json::from_str(&as_json(&zoo, &plan, &meters)).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&as_json(&zoo, &plan, &meters, None)).unwrap();
     assert_eq!(report["meter"], "cuda:0: NVML total energy counter of H100");
     assert_eq!(report["meters"][0]["meter_check"]["quantity"], "power-integrated");
     assert_eq!(report["meters"][0]["meter_check"]["update_period_ms"], 100.2);
@@ -194,5 +220,72 @@ fn counts_read_well() {
         (7_615_616_512, "7.62 B"),
     ] {
         assert_eq!(count_text(count), text);
+    }
+}
+
+/// The zoo files of the repository are planned without weights and without a network, on whatever machine.
+#[test]
+fn every_zoo_file_is_planned_before_anything_is_fetched() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let is_toml = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "toml");
+    let files = fs::read_dir(models).unwrap().map(|entry| entry.unwrap().path());
+    let mut seen = 0;
+    for path in files.filter(is_toml) {
+        let zoo = Zoo::load(Some(&path)).unwrap();
+        let plan = Plan::before_fetching(&zoo).unwrap();
+        let misfit = plan.refuse_what_does_not_fit(&zoo).err();
+        let tables = as_tables(&zoo, &plan, &[board()]);
+        let report: serde_json::Value =
+            serde_json::from_str(&as_json(&zoo, &plan, &[board()], misfit.as_ref())).unwrap();
+        assert_eq!(report["fits"], misfit.is_none());
+        for (model, row) in zoo.models.iter().zip(report["models"].as_array().unwrap()) {
+            assert!(tables.contains(&model.source.to_string()), "{tables}");
+            if row["fetched"] == false {
+                assert!(
+                    row["located"].as_str().unwrap().contains("by published shape"),
+                    "{row}"
+                );
+            }
+            for size in ["parameters", "weight_bytes", "kv_bytes_per_token", "kv_bytes"] {
+                assert!(row[size].as_u64().unwrap() > 0, "{row}");
+            }
+        }
+        seen += 1;
+    }
+    assert!(seen >= 6, "{seen} zoo files");
+}
+
+#[test]
+fn published_shapes_have_the_published_sizes() {
+    for shape in &crate::hub::PUBLISHED {
+        let config = serde_json::from_str(shape.config).unwrap();
+        let seen = crate::model::inspect_config(shape.repo, &config).unwrap();
+        assert_eq!(seen.parameters, shape.parameters, "{}", shape.name);
+        assert_eq!(seen.stored_dtype, "bf16");
+    }
+}
+
+/// What is not fetched can be planned and not served, and a model that nobody published is refused with the mend.
+#[test]
+fn only_check_plans_before_fetching() {
+    let text =
+        "[[model]]\nname = \"a\"\nsource = \"hf:Qwen/Qwen3-0.6B@no-such-revision\"\nmax_context = 1024\n";
+    let zoo = |text: &str| Zoo::parse("zoo.toml", text, Path::new("")).unwrap();
+    let plan = Plan::before_fetching(&zoo(text)).unwrap();
+    let place = &plan.models[0];
+    assert!(!plan.is_fetched() && !place.fetched);
+    assert_eq!(
+        (place.parameters, place.weight_bytes),
+        (596_049_920, 4 * 596_049_920)
+    );
+    // 2 (keys, values) × 28 layers × 8 heads × 128 wide × 4 bytes
+    assert_eq!(place.kv_bytes_per_token, 229_376);
+    for refused in [
+        Plan::of(&zoo(text)),
+        Plan::before_fetching(&zoo(&text.replace("Qwen3-0.6B", "Qwen9-0.6B"))),
+        Plan::before_fetching(&zoo(&text.replace("revision", "revision:q8_0.gguf"))),
+    ] {
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains("messplus pull hf:Qwen/"), "{said}");
     }
 }

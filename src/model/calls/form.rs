@@ -1,5 +1,7 @@
 //! The forms in which families of models write calls.
 
+use super::parser::{CallParser, Said};
+
 /// How a call looks in an answer: `open`, one call or a list of them, `close`. A call is a JSON object with `name` and
 /// [`CallForm::arguments`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,17 +45,44 @@ impl CallForm {
         arguments: "parameters",
     };
 
-    /// The form that a chat template speaks of; `None` for one that is not known here.
-    pub fn of_template(source: &str) -> Option<Self> {
-        // Other forms under the same marks: Qwen3-Coder's tags and Mistral's of the later tokenizers.
-        if source.contains("<function=") || source.contains("[ARGS]") {
-            return None;
-        }
+    /// The form of the call of `name` that stands somewhere in a text with `argument` among its arguments.
+    pub fn of_call(text: &str, name: &str, argument: &str) -> Option<Self> {
+        let marked = [Self::MISTRAL, Self::TAGGED, Self::GRANITE];
+        let marked = marked.into_iter().find(|form| form.reads(text, name, argument));
+        let bare = || {
+            let mut objects = text.match_indices('{').map(|(at, _)| &text[at..]);
+            let call = objects.find(|rest| Self::BARE.reads(rest, name, argument))?;
+            let arguments = if call.contains("\"arguments\"") {
+                "arguments"
+            } else {
+                "parameters"
+            };
+            Some(Self {
+                arguments,
+                ..Self::BARE
+            })
+        };
+        marked.or_else(bare)
+    }
+
+    /// The form whose mark stands in a model's configuration, where the template shows no calls.
+    pub fn of_source(source: &str) -> Option<Self> {
         let marked = [Self::MISTRAL, Self::TAGGED, Self::GRANITE];
         marked
             .into_iter()
             .find(|form| form.open.is_some_and(|open| source.contains(open)))
-            .or_else(|| source.contains("\"parameters\": ").then_some(Self::BARE))
+    }
+
+    fn reads(&self, text: &str, name: &str, argument: &str) -> bool {
+        let mut parser = CallParser::new(self.clone(), vec![name.to_owned()], usize::MAX);
+        let said = parser.push(text);
+        said.iter()
+            .any(|said| matches!(said, Said::Arguments(arguments) if arguments.contains(argument)))
+    }
+
+    /// Whether an answer holds one call at most: Llama's templates refuse a conversation with more.
+    pub fn one_at_a_time(&self) -> bool {
+        self.open.is_none()
     }
 
     /// What announces and ends a call.

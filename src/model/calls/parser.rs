@@ -19,6 +19,8 @@ pub struct CallParser {
     known: Vec<String>,
     /// Calls that may still come.
     left: usize,
+    /// Whether the answer can be nothing but calls, so that what is left of one is no text.
+    only_calls: bool,
     /// Whether a list of calls is open.
     list: bool,
     state: State,
@@ -52,10 +54,19 @@ impl CallParser {
             form,
             known,
             left: most,
+            only_calls: false,
             list: false,
             state: State::Start,
             held: String::new(),
             said: Vec::new(),
+        }
+    }
+
+    /// The same for an answer that is held to calls: one that is cut short before its name is known says nothing.
+    pub fn of_calls_only(self) -> Self {
+        Self {
+            only_calls: true,
+            ..self
         }
     }
 
@@ -69,7 +80,7 @@ impl CallParser {
     /// The answer has ended: what was held back is text after all.
     pub fn finish(&mut self) -> Vec<Said> {
         let held = std::mem::take(&mut self.held);
-        if matches!(self.state, State::Start | State::Text | State::Head { .. }) {
+        if !self.only_calls && matches!(self.state, State::Start | State::Text | State::Head { .. }) {
             self.say_text(&held);
         }
         self.state = State::Over;
@@ -185,25 +196,20 @@ impl CallParser {
     /// What stands behind the arguments is of no account. Small models forget the last brace, so the closing mark ends
     /// a call as well.
     fn rest(&mut self, mut depth: Depth) -> bool {
-        let close = self.form.close.unwrap_or_default();
-        let mut used = 0;
-        let mut ended = false;
-        for (at, byte) in self.held.bytes().enumerate() {
-            used = at;
-            let here = self.held.get(at..).unwrap_or_default();
+        let close = self.form.close.unwrap_or_default().as_bytes();
+        let held = self.held.as_bytes();
+        let (mut used, mut ended) = (held.len(), false);
+        for (at, &byte) in held.iter().enumerate() {
+            let begun = &held[at..][..close.len().min(held.len() - at)];
             if !depth.is_inside() && byte == b'}' {
                 (used, ended) = (at + 1, true);
                 break;
             }
-            if !depth.is_inside()
-                && !here.is_empty()
-                && close.starts_with(&here[..here.len().min(close.len())])
-            {
-                ended = here.len() >= close.len();
+            if !depth.is_inside() && !close.is_empty() && close.starts_with(begun) {
+                (used, ended) = (at, begun.len() == close.len());
                 break;
             }
             depth.take(byte);
-            used = at + 1;
         }
         self.take(used);
         self.state = if ended { State::Between } else { State::Rest(depth) };

@@ -176,6 +176,14 @@ fn calls_past_the_last_that_may_come_are_left_out() {
 }
 
 #[test]
+fn the_beginning_of_a_call_that_had_to_come_is_no_text() {
+    for cut in ["", "\n", "<tool", "<tool_call>", "<tool_call>\n{\"name\": \"ad"] {
+        let mut parser = parser(&CallForm::TAGGED, usize::MAX).of_calls_only();
+        assert_eq!((parser.push(cut), parser.finish()), (vec![], vec![]), "{cut}");
+    }
+}
+
+#[test]
 fn names_and_fragments_come_before_the_call_is_whole() {
     let mut parser = parser(&CallForm::TAGGED, usize::MAX);
     assert_eq!(

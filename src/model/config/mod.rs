@@ -3,6 +3,7 @@
 mod family;
 mod fields;
 mod layers;
+mod parameters;
 mod rope;
 
 use super::ModelError;
@@ -203,6 +204,19 @@ impl DecoderConfig {
             end_tokens: end_tokens.unwrap_or_default(),
             architecture,
         })
+    }
+}
+
+impl DecoderConfig {
+    /// See [`Decoder::cache_salt`](super::Decoder::cache_salt).
+    pub fn cache_salt(&self, prompt_tokens: usize) -> u64 {
+        let regimes = self.ropes.iter().map(|rope| rope.regime(prompt_tokens));
+        regimes.fold(0u64, |salt, regime| salt.wrapping_mul(31).wrapping_add(regime))
+    }
+
+    /// See [`Decoder::restarts_at`](super::Decoder::restarts_at).
+    pub fn restarts_at(&self, tokens: usize) -> bool {
+        self.restart_past.is_some_and(|limit| tokens == limit + 1)
     }
 }
 

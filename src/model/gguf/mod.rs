@@ -120,6 +120,11 @@ impl GgufFile {
         self.find(name).is_some()
     }
 
+    /// How the tensor is stored.
+    pub fn kind(&self, name: &str) -> Option<GgmlDType> {
+        self.find(name).map(|(rows, _)| rows.tensor.kind)
+    }
+
     /// The tensor's shape as transformers has it: `[rows, columns]`.
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
         self.find(name).map(|(rows, _)| rows.shape)

@@ -9,6 +9,11 @@ use crate::model::calls::{CallForm, Tool};
 
 use super::{ChatMessage, ChatTemplate, TemplateInputs};
 
+/// What a trial conversation is about.
+const FUNCTION: &str = "trial_function";
+const PLACE: &str = "trial_place";
+const RESULT: &str = "trial_result";
+
 /// What a template shows by itself, found out by rendering trial conversations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manner {
@@ -45,23 +50,30 @@ impl Manner {
         };
         let asked = ChatMessage::new("user", "Hello");
         let system = template.render(&[ChatMessage::new("system", "Hello"), asked.clone()]);
-        let form =
-            CallForm::of_template(source).filter(|_| render(&[asked.clone()]).contains("trial_function"));
-        let Some(form) = form else {
-            return Self {
-                system: system.is_ok(),
-                ..Self::OURS
-            };
+        let ours = Self {
+            system: system.is_ok(),
+            ..Self::OURS
         };
+        if !render(std::slice::from_ref(&asked)).contains(FUNCTION) {
+            return ours;
+        }
         let called = [asked, trial_call()];
-        let with_result = [called.as_slice(), &[trial_result()]].concat();
-        let answered = render(&with_result);
+        let answered = render(&[called.as_slice(), &[trial_result()]].concat());
+        let called = [answered.clone(), render(&called)]
+            .into_iter()
+            .find(|text| text.contains(PLACE));
+        let form = match &called {
+            Some(text) => CallForm::of_call(text, FUNCTION, PLACE),
+            None => CallForm::of_source(source),
+        };
+        // Where a form is not known here, the model is told of one that is.
+        let Some(form) = form else { return ours };
         Self {
             form,
             tools: true,
-            calls: answered.contains("trial_place") || render(&called).contains("trial_place"),
-            results: answered.contains("trial_result"),
-            system: system.is_ok(),
+            calls: called.is_some(),
+            results: answered.contains(RESULT),
+            ..ours
         }
     }
 
@@ -132,8 +144,8 @@ fn instruction(described: &[Json]) -> String {
         .map(|tool| tool["function"].to_string())
         .collect();
     format!(
-        "You can call these functions:\n<tools>\n{}\n</tools>\nTo call one, write\n<tool_call>\n{{\"name\": its name, \
-         \"arguments\": {{its arguments}}}}\n</tool_call>\nand stop. You get its result in <tool_response>.",
+        "You can call functions:\n{}\nTo call one, answer with\n<tool_call>\n{{\"name\": its name, \"arguments\": {{…}}}}\n\
+         </tool_call>\nIts result comes in <tool_response>.",
         functions.join("\n")
     )
 }
@@ -178,15 +190,17 @@ fn shorten(id: &mut Json) {
 
 fn trial_tool() -> Tool {
     Tool {
-        name: "trial_function".to_owned(),
+        name: FUNCTION.to_owned(),
         description: Some("A trial".to_owned()),
-        parameters: Some(json!({"type": "object", "properties": {"place": {"type": "string"}}})),
+        parameters: Some(
+            json!({"type": "object", "properties": {"place": {"type": "string", "description": "A place"}}}),
+        ),
         strict: false,
     }
 }
 
 fn trial_call() -> ChatMessage {
-    let function = json!({"name": "trial_function", "arguments": {"place": "trial_place"}});
+    let function = json!({"name": FUNCTION, "arguments": {"place": PLACE}});
     let mut message = ChatMessage::new("assistant", "");
     let call = json!([{"id": "trialcall", "type": "function", "function": function}]);
     message.extra.insert("tool_calls".to_owned(), call);
@@ -194,10 +208,10 @@ fn trial_call() -> ChatMessage {
 }
 
 fn trial_result() -> ChatMessage {
-    let mut message = ChatMessage::new("tool", "trial_result");
+    let mut message = ChatMessage::new("tool", RESULT);
     message
         .extra
         .insert("tool_call_id".to_owned(), json!("trialcall"));
-    message.extra.insert("name".to_owned(), json!("trial_function"));
+    message.extra.insert("name".to_owned(), json!(FUNCTION));
     message
 }

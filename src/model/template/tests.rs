@@ -138,3 +138,125 @@ fn inputs(given: &Json) -> TemplateInputs {
         variables,
     }
 }
+
+fn family(name: &str) -> ChatTemplate {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chat_templates.json");
+    let families: Json = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut families = families.as_array().unwrap().iter();
+    let family = families.find(|family| family["name"] == name).expect(name);
+    let source = family["template"].clone();
+    ChatTemplate::compile(&json!({"chat_template": source, "bos_token": "<s>", "eos_token": "</s>"})).unwrap()
+}
+
+const FAMILIES: [&str; 10] = [
+    "llama-3.1",
+    "qwen-2.5",
+    "qwen-3",
+    "mistral-0.3",
+    "gemma-2",
+    "gemma-3",
+    "phi-3",
+    "granite-3",
+    "smollm3",
+    "olmo-2",
+];
+
+fn weather() -> Tool {
+    Tool {
+        name: "get_weather".to_owned(),
+        description: Some("The weather".to_owned()),
+        parameters: Some(json!({"type": "object", "properties": {"place": {"type": "string"}}})),
+        strict: false,
+    }
+}
+
+/// A question, calls, and their results.
+fn called(calls: usize) -> Vec<ChatMessage> {
+    let id = |at: usize| format!("call_000000000000000{at}");
+    let call = |at: usize| {
+        let function = json!({"name": "get_weather", "arguments": {"place": format!("Rome{at}")}});
+        json!({"id": id(at), "type": "function", "function": function})
+    };
+    let mut turn = ChatMessage::new("assistant", "");
+    let all: Vec<Json> = (0..calls).map(call).collect();
+    turn.extra.insert("tool_calls".to_owned(), all.into());
+    let result = |at: usize| {
+        let mut result = ChatMessage::new("tool", format!("sunny{at}"));
+        result.extra.insert("tool_call_id".to_owned(), json!(id(at)));
+        result
+    };
+    let mut turns = vec![ChatMessage::new("user", "Where is it warm?"), turn];
+    turns.extend((0..calls).map(result));
+    turns
+}
+
+#[test]
+fn families_call_in_their_own_form() {
+    for (name, form) in [
+        ("llama-3.1", CallForm::BARE),
+        ("qwen-2.5", CallForm::TAGGED),
+        ("mistral-0.3", CallForm::MISTRAL),
+        ("gemma-2", CallForm::TAGGED),
+        ("phi-3", CallForm::TAGGED),
+    ] {
+        assert_eq!(family(name).call_form(), form, "{name}");
+    }
+    let granite = json!({
+        "chat_template": "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}",
+        "added_tokens_decoder": {"49154": {"content": "<|tool_call|>", "special": true}},
+    });
+    assert_eq!(
+        ChatTemplate::compile(&granite).unwrap().call_form(),
+        CallForm::GRANITE
+    );
+}
+
+#[test]
+fn every_family_is_told_of_functions_calls_and_results() {
+    for name in FAMILIES {
+        let template = family(name);
+        let ask = [ChatMessage::new("user", "Where is it warm?")];
+        let told = template.render_conversation(&ask, &[weather()]).unwrap();
+        assert!(
+            told.contains("get_weather") && told.contains("Where is it warm?"),
+            "{name}: {told}"
+        );
+        let answered = template.render_conversation(&called(1), &[weather()]).unwrap();
+        for word in ["get_weather", "Rome0", "sunny0"] {
+            assert!(answered.contains(word), "{name} does not see {word}: {answered}");
+        }
+        // What was said between them is seen without the functions as well.
+        let mut later = called(1);
+        later.push(ChatMessage::new("assistant", "It is sunny."));
+        later.push(ChatMessage::new("user", "Thanks."));
+        let later = template.render_conversation(&later, &[]).unwrap();
+        assert!(
+            later.contains("Rome0") && later.contains("sunny0") && later.contains("Thanks."),
+            "{name}: {later}"
+        );
+        if name != "llama-3.1" {
+            let twice = template.render_conversation(&called(2), &[weather()]).unwrap();
+            assert!(
+                twice.contains("Rome1") && twice.contains("sunny1"),
+                "{name}: {twice}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_conversation_without_functions_is_rendered_as_ever() {
+    let messages = [
+        ChatMessage::new("user", "Hello"),
+        ChatMessage::new("assistant", "Yes?"),
+        ChatMessage::new("user", "Bye"),
+    ];
+    for name in FAMILIES {
+        let template = family(name);
+        assert_eq!(
+            template.render_conversation(&messages, &[]),
+            template.render(&messages),
+            "{name}"
+        );
+    }
+}

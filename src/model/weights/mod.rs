@@ -2,14 +2,18 @@
 
 mod safetensors;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
 use super::ModelError;
 use super::files::Files;
 use super::gguf::{GgufFile, Stored as Blocks};
+use super::linear::values;
+use super::random::{RandomShape, RandomTensor};
 use safetensors::Safetensors;
 
 pub use safetensors::weight_files;
@@ -25,6 +29,13 @@ pub struct Weights {
 enum Source {
     Safetensors(Safetensors),
     Gguf(GgufFile),
+    Random,
+}
+
+/// A tensor's numbers as its file holds them.
+pub struct Numbers<'a> {
+    pub kind: GgmlDType,
+    pub bytes: Cow<'a, [u8]>,
 }
 
 /// One matrix as its file holds it.
@@ -74,8 +85,19 @@ impl Weights {
         }
     }
 
+    /// Numbers for any tensor that is asked for.
+    pub fn of_random(shape: RandomShape) -> Self {
+        Self {
+            place: shape.place(),
+            source: Source::Random,
+            prefix: "",
+        }
+    }
+
     pub fn contains(&self, name: &str) -> bool {
         match &self.source {
+            // Experts lie one by one.
+            Source::Random => !name.ends_with("_proj"),
             Source::Safetensors(file) => file.contains(&self.in_file(name)),
             Source::Gguf(file) => file.contains(name),
         }
@@ -86,7 +108,47 @@ impl Weights {
         match &self.source {
             Source::Safetensors(file) => file.tensor(&self.in_file(name), shape),
             Source::Gguf(file) => Ok(Tensor::from_vec(file.tensor(name, shape)?, shape, &Device::Cpu)?),
+            Source::Random => {
+                let random = RandomTensor::named(name);
+                let count = shape.iter().product::<usize>() as u64;
+                let numbers: Vec<f32> = (0..count).into_par_iter().map(|i| random.value(i)).collect();
+                Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+            }
         }
+    }
+
+    /// The tensor `name` as its file holds it, without a copy where that can be; its shape must be `shape`.
+    pub fn numbers(&self, name: &str, shape: &[usize]) -> Result<Numbers<'_>, ModelError> {
+        match (&self.source, shape) {
+            (Source::Safetensors(file), _) => file.numbers(&self.in_file(name), shape),
+            (Source::Gguf(file), &[rows, columns]) if kept(file.kind(name)) => {
+                let blocks = file.matrix(name, rows, columns)?;
+                Ok(Numbers {
+                    kind: blocks.kind,
+                    bytes: blocks.blocks.into(),
+                })
+            }
+            _ => {
+                let numbers = values(&self.tensor(name, shape)?)?;
+                Ok(Numbers {
+                    kind: GgmlDType::F32,
+                    bytes: bytemuck::cast_slice(&numbers).to_vec().into(),
+                })
+            }
+        }
+    }
+
+    /// How a GGUF file stores the tensor.
+    pub fn block_kind(&self, name: &str) -> Option<GgmlDType> {
+        match &self.source {
+            Source::Gguf(file) => file.kind(name),
+            Source::Safetensors(_) | Source::Random => None,
+        }
+    }
+
+    /// By which rule the tensor's numbers are made, where they are.
+    pub fn random(&self, name: &str) -> Option<RandomTensor> {
+        matches!(self.source, Source::Random).then(|| RandomTensor::named(name))
     }
 
     /// The matrix `name`, which must have `rows` rows of `columns`.
@@ -104,6 +166,7 @@ impl Weights {
                     _ => Ok(Stored::Blocks(blocks)),
                 }
             }
+            Source::Random => Ok(Stored::Dense(self.tensor(name, &[rows, columns])?)),
         }
     }
 
@@ -111,7 +174,7 @@ impl Weights {
     pub fn all(&self) -> Result<HashMap<String, Tensor>, ModelError> {
         match &self.source {
             Source::Safetensors(file) => file.all(),
-            Source::Gguf(_) => {
+            Source::Gguf(_) | Source::Random => {
                 Err(self.wrong("this architecture is served from safetensors only".to_owned()))
             }
         }
@@ -132,4 +195,19 @@ impl Weights {
             (prefix, _) => format!("{prefix}{name}"),
         }
     }
+}
+
+/// Kinds that go to a device as they lie in the file: those its kernels multiply, and floats.
+fn kept(kind: Option<GgmlDType>) -> bool {
+    matches!(
+        kind,
+        Some(
+            GgmlDType::F32
+                | GgmlDType::F16
+                | GgmlDType::BF16
+                | GgmlDType::Q8_0
+                | GgmlDType::Q4K
+                | GgmlDType::Q6K
+        )
+    )
 }

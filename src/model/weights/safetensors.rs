@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use candle_core::quantized::GgmlDType;
 use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
 use candle_core::{DType, Device, Tensor};
+use safetensors::Dtype;
 
+use super::Numbers;
 use crate::model::ModelError;
 use crate::model::files::Files;
 
@@ -59,26 +62,55 @@ impl Safetensors {
         }
     }
 
+    /// The tensor `name` as it is stored, whose shape must be `shape`.
+    pub fn numbers(&self, name: &str, shape: &[usize]) -> Result<Numbers<'_>, ModelError> {
+        self.check(name, shape)?;
+        let view = match &self.storage {
+            Storage::Mapped(s) => s.get(name),
+            Storage::Embedded(s) => s.get(name),
+        };
+        let view = view.map_err(|e| self.wrong(format!("{name} cannot be loaded: {e}")))?;
+        let kind = match view.dtype() {
+            Dtype::F32 => GgmlDType::F32,
+            Dtype::F16 => GgmlDType::F16,
+            Dtype::BF16 => GgmlDType::BF16,
+            other => return Err(self.wrong(format!("{name} is stored as {other:?}, which is not read here"))),
+        };
+        Ok(Numbers {
+            kind,
+            bytes: view.data().into(),
+        })
+    }
+
     /// The tensor `name` as f32, whose shape must be `shape`.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        let wrong = |reason: String| ModelError::Weights {
-            place: self.place.clone(),
-            reason,
-        };
-        let found = match &self.storage {
-            Storage::Mapped(s) => s.get(name).map(|view| view.shape().to_vec()),
-            Storage::Embedded(s) => s.get(name).map(|view| view.shape().to_vec()),
-        };
-        let found = found.map_err(|_| wrong(format!("{name} is missing")))?;
-        if found != shape {
-            return Err(wrong(format!("{name} is {found:?} where {shape:?} is wanted")));
-        }
+        self.check(name, shape)?;
         let loaded = match &self.storage {
             Storage::Mapped(s) => s.load(name, &Device::Cpu),
             Storage::Embedded(s) => s.load(name, &Device::Cpu),
         };
         let tensor = loaded.and_then(|t| t.to_dtype(DType::F32));
-        tensor.map_err(|e| wrong(format!("{name} cannot be loaded: {e}")))
+        tensor.map_err(|e| self.wrong(format!("{name} cannot be loaded: {e}")))
+    }
+
+    fn check(&self, name: &str, shape: &[usize]) -> Result<(), ModelError> {
+        let found = match &self.storage {
+            Storage::Mapped(s) => s.get(name).map(|view| view.shape().to_vec()),
+            Storage::Embedded(s) => s.get(name).map(|view| view.shape().to_vec()),
+        };
+        let found = found.map_err(|_| self.wrong(format!("{name} is missing")))?;
+        if found == shape {
+            Ok(())
+        } else {
+            Err(self.wrong(format!("{name} is {found:?} where {shape:?} is wanted")))
+        }
+    }
+
+    fn wrong(&self, reason: String) -> ModelError {
+        ModelError::Weights {
+            place: self.place.clone(),
+            reason,
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Score of model m for request r: e(r,m) − λ·ŝ(r,m), the least wins. e is the expected cost in units of the
 //! dearest model's mean answer. λ is read from the curve of prices ([`crate::router::price`]) at the target
-//! α + Q⁺/H − (surplus beyond the reserve)/H′, Q the signed queue ([`crate::router::queue`]) in requests: debts are
-//! paid back within H = `repay` requests at whatever price that takes, surplus is spent within H′ = `spend`. Where
+//! α + b + Q⁺/H − (surplus beyond the reserve)/H′, Q the signed queue ([`crate::router::queue`]) in requests, b what
+//! predictions of chosen answers were too high by of late: debts are paid back within H = `repay` requests, at a price
+//! that may exceed twice the promise's own the further the greater the debt, and without limit from [`PRESSING_DEBT`];
+//! surplus is spent within H′ = `spend`. Where
 //! requests are alike a curve has few steps and many targets one price; the reserve then decides on which side of
 //! it to stay, so it is built at today's price and never by a dearer one.
 //!
@@ -25,18 +27,19 @@
 //! D_T ≤ Q_T + forgiven + U_T,   U_T = Σ over unjudged requests of ŝ − s.   (2)
 //! ```
 //!
-//! Let ŝ⁺ be the most that the curve reaches. Where Q > H(ŝ⁺ − α) the target lies beyond it, λ is the price of its
-//! last step, and every request gets the model believed to be the best. Assume: (A1) that choice satisfies with
+//! Let ŝ⁺ be the most that the curve reaches and q̄ = max{H(ŝ⁺ − α), [`PRESSING_DEBT`]}. Where Q > q̄ the target lies
+//! beyond ŝ⁺ and no price is too high: λ is that of the curve's last step, and every request gets the model believed to
+//! be the best. Assume: (A1) that choice satisfies with
 //! probability ≥ α + δ given the past, δ > 0: the promise is feasible with room δ and the predictor ranks well
 //! enough to find it (a model that answers for the sake of learning does so while Q ≤ 0 or is believed to reach α);
 //! (A2) |U_t| ≤ u: feedback may be late, but it comes, and at most u requests' worth of prediction error is
-//! outstanding; (A3) q̄ = H(ŝ⁺ − α) lies below `debt`. Let Q° = Q + U be the queue with all labels in; it moves
+//! outstanding; (A3) q̄ lies below `debt`. Let Q° = Q + U be the queue with all labels in; it moves
 //! by at most 1 per request. With Y = (Q° − q̄ − u)⁺, Y > 0 implies Q > q̄, hence
 //! E(Y²_{t+1}) ≤ E(Y²_t) − 2δE(Y_t) + 1 always; summed over t, the time average of E(Y) is at most 1/(2δ), and from
 //! (2)
 //!
 //! ```text
-//! average over t ≤ T of E[D_t]  ≤  H(ŝ⁺ − α) + u + 1/(2δ) + E[forgiven],   (3)
+//! average over t ≤ T of E[D_t]  ≤  q̄ + u + 1/(2δ) + E[forgiven],   (3)
 //! ```
 //!
 //! a constant number of requests: the violation vanishes as 1/T, where Algorithm 1's bound vanishes as 1/√T.
@@ -51,7 +54,7 @@ use serde::{Deserialize, Serialize};
 use super::{Choice, Rules, Sight, Standing, Verdict, World};
 use crate::router::adapt::Remap;
 use crate::router::draw::Draw;
-use crate::router::event::{Context, Decision};
+use crate::router::event::{Context, Decision, Stage};
 use crate::router::explore::{self, Candidate, Terms};
 use crate::router::learner::Belief;
 use crate::router::memory::Remembered;
@@ -78,10 +81,19 @@ const HOPE_MEMORY: f64 = 150.0;
 /// A model is hoped to be better than α by at most this share of what is left to certainty.
 const HOPED_ROOM: f64 = 0.25;
 const HOPE_DEBT: f64 = 20.0;
+/// How much faster debt halves the optimism about the middle models than that about the largest grows.
+const SOBERING: f64 = 0.3;
+/// A debt makes satisfaction this many times dearer than the promise does, at most, and the more of it the more, until
+/// no price is too high: paid back in haste, a first debt would be paid back by the dearest models.
+const DEARER: f64 = 2.0;
+const PRESSING_DEBT: f64 = 60.0;
+const LEAST_PRICE: f64 = 1e-3;
 /// Least distance that the promise is believed to keep from what the next better choice reaches.
 const LEAST_ROOM: f64 = 0.01;
 const BIAS_MEMORY: f64 = 500.0;
 const BIAS_SHRINKAGE: f64 = 50.0;
+/// The same where the promise is concerned: slower than the queue, which sees every error itself.
+const AIM_SHRINKAGE: f64 = 300.0;
 
 /// How far predictions of chosen answers are off: the chosen one tends to be the overrated one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -98,8 +110,8 @@ impl Bias {
         }
     }
 
-    fn correction(&self) -> f64 {
-        self.mean * self.count / (self.count + BIAS_SHRINKAGE)
+    fn correction(&self, shrinkage: f64) -> f64 {
+        self.mean * self.count / (self.count + shrinkage)
     }
 }
 
@@ -180,11 +192,21 @@ impl MessPlus {
         let (level, knobs) = (&self.levels[sla], &world.config.knobs);
         let behind = self.behind(world, sla);
         let alpha = world.config.slas[sla].alpha;
-        let target =
-            alpha + self.levels[sla].queue.value.max(0.0) / knobs.repay + behind.min(0.0) / knobs.spend;
-        let base = level.curve.as_ref().map_or(DEAREST, |curve| curve.price(target));
+        let curve = match &level.curve {
+            Some(curve) => curve,
+            None => return DEAREST,
+        };
+        let debt = level.queue.value.max(0.0);
+        // What is promised, in the currency of predictions: who is chosen by what texts tell tends to be overrated.
+        let aim = match world.learner.stage() {
+            Stage::BaseRates => alpha,
+            _ => alpha - level.bias.correction(AIM_SHRINKAGE).min(0.0),
+        };
+        let base = curve.price(aim + debt / knobs.repay + behind.min(0.0) / knobs.spend);
+        let usual = (DEARER * curve.price(aim)).clamp(LEAST_PRICE, DEAREST);
+        let most = usual * (DEAREST / usual).powf((debt / PRESSING_DEBT).min(1.0).powf(1.5));
         // Where requests are alike many promises have one price: this side of it the lesser model, beyond it the better.
-        (base * (1.0 + behind / knobs.patience).clamp(0.5, 2.0)).min(DEAREST)
+        (base.min(most) * (1.0 + behind / knobs.patience).clamp(0.5, 2.0)).min(DEAREST)
     }
 
     /// What a model is taken to satisfy: the middle ones are overestimated on purpose, the less so the better they
@@ -203,7 +225,7 @@ impl MessPlus {
             return belief.mean;
         }
         let known = world.learner.labels(model.index()) as f64 / HOPE_MEMORY;
-        let deviations = optimism / ((1.0 + known).sqrt() * (1.0 + debt / bearable));
+        let deviations = optimism / ((1.0 + known).sqrt() * (1.0 + SOBERING * debt / bearable));
         // Good enough with some room, not more: hope is no reason to let the smallest answer instead.
         let enough = alpha + HOPED_ROOM * (1.0 - alpha);
         (belief.mean + deviations * belief.deviation).min(enough.max(belief.mean))
@@ -245,7 +267,7 @@ impl MessPlus {
             .take(WINDOW)
             .map(|r| &r.decision.context)
             .collect();
-        let cost = |model: &ModelId, context: &Context| world.costs.expected(sla, model.index(), context);
+        let cost = |model: &ModelId, context: &Context| world.joules(sla, model.index(), context);
         let costs: Vec<Vec<f64>> = recent
             .iter()
             .map(|c| world.order.iter().map(|m| cost(m, c)).collect())
@@ -336,7 +358,7 @@ impl Rules for MessPlus {
         let plan = explore::plan(&candidates, best, &terms, draw);
         let (explored, propensity) = (plan.explores(), plan.propensity);
         let model = plan.serve.unwrap_or(candidates[best].model);
-        let credited = beliefs[model.index()].mean + level.bias.correction();
+        let credited = beliefs[model.index()].mean + level.bias.correction(BIAS_SHRINKAGE);
         Choice {
             model,
             explore: plan.unseen,

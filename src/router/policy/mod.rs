@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::adapt::Remap;
 use super::config::{Policy, RouterConfig};
 use super::cost::CostModel;
+use super::dearness::Dearness;
 use super::draw::Draw;
 use super::event::{Context, Decision, Stage};
 use super::learner::Learner;
@@ -26,12 +27,23 @@ pub struct World<'a> {
     pub order: &'a [ModelId],
     pub learner: &'a Learner,
     pub costs: &'a CostModel,
+    /// What topics say of joules, once there are any.
+    pub dearness: Option<&'a Dearness>,
     pub memory: &'a Memory,
 }
 
 impl World<'_> {
     pub fn largest(&self) -> ModelId {
         *self.order.last().expect("validated: at least one model")
+    }
+
+    /// Expected joules of answering a request with a model, now.
+    pub fn joules(&self, sla: usize, model: usize, context: &Context) -> f64 {
+        let plain = self.costs.expected(sla, model, context);
+        match (self.dearness, self.learner.gist(context)) {
+            (Some(dearness), Some(gist)) => plain * dearness.factor(model, &gist),
+            _ => plain,
+        }
     }
 
     /// The shared predictor's mean belief, per model.

@@ -28,7 +28,7 @@ export function chart(svg, { lines, band, low, high, label = short }) {
   const drawing = { lines, band, low, high, label, pointer: before?.pointer ?? null };
   drawings.set(svg, drawing);
   if (!before) {
-    svg.addEventListener("pointermove", (event) => point(svg, event.offsetX));
+    svg.addEventListener("pointermove", (event) => point(svg, event.clientX - svg.getBoundingClientRect().left));
     svg.addEventListener("pointerleave", () => point(svg, null));
   }
   draw(svg, drawing);

@@ -23,7 +23,8 @@ const server = {
     try {
       const answer = await server.post("v1/feedback", { request_id: id, satisfied });
       if (!answer.ok) return (await answer.json()).error?.message ?? `error ${answer.status}`;
-      list.keep({ ...(state.requests.get(id) ?? { id }), feedback: { satisfied: satisfied ? 1 : 0, source: "user" } });
+      const known = state.requests.get(id) ?? (await (await server.get(`v1/requests/${id}`, "application/json")).json());
+      list.keep({ ...known, feedback: { satisfied: satisfied ? 1 : 0, source: "user" } });
       return null;
     } catch (error) {
       return `not sent: ${error.message}`;

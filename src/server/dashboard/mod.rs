@@ -20,7 +20,11 @@ pub(super) const OPEN_PATHS: [&str; FILES.len()] = {
 /// Where each file is found, what it is, and the file itself.
 const FILES: [(&str, &str, &str); 9] = [
     ("/", "text/html; charset=utf-8", include_str!("index.html")),
-    ("/dashboard/style.css", "text/css; charset=utf-8", include_str!("style.css")),
+    (
+        "/dashboard/style.css",
+        "text/css; charset=utf-8",
+        include_str!("style.css"),
+    ),
     ("/dashboard/main.js", SCRIPT, include_str!("main.js")),
     ("/dashboard/charts.js", SCRIPT, include_str!("charts.js")),
     ("/dashboard/chat.js", SCRIPT, include_str!("chat.js")),
@@ -37,12 +41,15 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    FILES.into_iter().fold(Router::new(), |router, (path, media, text)| {
-        router.route(path, get(move || async move { file(media, text) }))
-    })
+    FILES
+        .into_iter()
+        .fold(Router::new(), |router, (path, media, text)| {
+            router.route(path, get(move || async move { file(media, text) }))
+        })
 }
 
-fn file(media: &'static str, text: &'static str) -> Response {
+/// A file of a page, as the page may use it.
+pub(super) fn file(media: &'static str, text: &'static str) -> Response {
     let headers: [(HeaderName, HeaderValue); 4] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(media)),
         // The next version of the binary brings other files under the same names.

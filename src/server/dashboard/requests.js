@@ -11,7 +11,7 @@ export const isAnswered = (request) => request.finish_reason === "stop" || reque
 
 export function spent(request) {
   const { prefill_joules: prefill, decode_joules: decode, exploration_joules: learnt, final } = request.energy;
-  return { answer: prefill + decode, learnt, final: final ?? request.energy.settled ?? true };
+  return { answer: prefill + decode, learnt, final };
 }
 
 // Why this model: what it has over the next cheaper and the next dearer one.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::engine::{EngineError, JobStream, ModelFacts};
 use crate::router::{self, Decision, Embedding};
 use crate::server::metrics::Ending;
+use crate::server::wire::{Ask, Target};
 use crate::store::Commit;
 use crate::units::{ModelId, RequestId};
 
@@ -35,6 +36,21 @@ pub(super) struct Exploration {
 }
 
 impl Inner {
+    /// Refuses at once what the queue has no room for, before anything is tokenised, read or decided.
+    pub(super) fn check_room(&self, ask: &Ask) -> Result<(), DeskError> {
+        let refused = self.engine.check_room();
+        if refused.is_err() {
+            let (model, sla) = match &ask.target {
+                Target::Named { model } => (self.engine.models().iter().find(|m| m.name == *model), None),
+                Target::Auto { sla, .. } => (None, self.slas.iter().find(|name| *name == sla)),
+            };
+            let model = model.map(|facts| facts.id);
+            self.metrics
+                .ended(model, sla.map(String::as_str), Ending::Rejected);
+        }
+        Ok(refused?)
+    }
+
     /// `embedding` is what [`Inner::look`] saw of the text.
     pub(super) fn dispatch(
         &self,
@@ -160,7 +176,7 @@ impl Inner {
             .map(|job| self.engine.submit(job))
             .collect();
         if matches!(streams, Err(EngineError::QueueFull { .. })) {
-            self.metrics.ended(facts.id, sla, Ending::Rejected);
+            self.metrics.ended(Some(facts.id), sla, Ending::Rejected);
         }
         Ok(streams?)
     }

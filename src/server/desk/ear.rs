@@ -1,7 +1,7 @@
 //! What one choice says, told apart into text and calls of functions.
 
 use crate::engine::{CallForm, CallParser, Logprobs, Said};
-use crate::server::wire::ToolUse;
+use crate::server::wire::{CallChoice, ToolUse};
 use crate::units::RequestId;
 
 use super::piece::Piece;
@@ -18,8 +18,20 @@ pub(super) struct Ear {
 
 impl Ear {
     pub fn new(request: RequestId, choice: usize, tools: Option<&ToolUse>, form: &CallForm) -> Self {
-        let parser =
-            tools.map(|tools| CallParser::new(form.clone(), tools.callable.clone(), tools.most_calls()));
+        let most = |tools: &ToolUse| {
+            if form.one_at_a_time() {
+                1
+            } else {
+                tools.most_calls()
+            }
+        };
+        let parser = tools.map(|tools| {
+            let parser = CallParser::new(form.clone(), tools.callable.clone(), most(tools));
+            match tools.choice {
+                CallChoice::Auto => parser,
+                CallChoice::Required | CallChoice::Named => parser.of_calls_only(),
+            }
+        });
         Self {
             request,
             choice,
@@ -88,5 +100,103 @@ impl Ear {
             });
         }
         pieces
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{TokenLogprob, Tool};
+    use crate::units::TokenId;
+
+    fn tools() -> ToolUse {
+        let tool = Tool {
+            name: "add".to_owned(),
+            description: None,
+            parameters: None,
+            strict: false,
+        };
+        ToolUse {
+            callable: vec![tool.name.clone()],
+            tools: vec![tool],
+            choice: CallChoice::Auto,
+            parallel: true,
+        }
+    }
+
+    fn logprob(text: &str) -> Logprobs {
+        Logprobs {
+            chosen: TokenLogprob {
+                token: TokenId(0),
+                text: text.to_owned(),
+                bytes: text.into(),
+                logprob: -1.0,
+            },
+            top: Vec::new(),
+        }
+    }
+
+    /// Pieces as one word each; text with the tokens whose log-probabilities come with it.
+    fn heard(tokens: &[&str], tools: Option<&ToolUse>) -> Vec<String> {
+        let mut ear = Ear::new(RequestId(7), 1, tools, &CallForm::TAGGED);
+        let mut pieces = Vec::new();
+        for token in tokens {
+            pieces.extend(ear.hear((*token).to_owned(), vec![logprob(token)]));
+        }
+        pieces.extend(ear.end());
+        let word = |piece: &Piece| match piece {
+            Piece::Text {
+                choice,
+                text,
+                logprobs,
+            } => {
+                let tokens: Vec<&str> = logprobs.iter().map(|token| token.chosen.text.as_str()).collect();
+                format!("{choice} {text:?} of {tokens:?}")
+            }
+            Piece::Call {
+                choice,
+                call,
+                id,
+                name,
+            } => format!("{choice} call {call} {id} {name}"),
+            Piece::Arguments { choice, call, text } => format!("{choice} arguments {call} {text}"),
+            other => panic!("{other:?}"),
+        };
+        pieces.iter().map(word).collect()
+    }
+
+    #[test]
+    fn text_keeps_its_log_probabilities_and_calls_have_none() {
+        let call = [
+            "Well",
+            ".",
+            "\n",
+            "<tool_call>",
+            "{\"name\": \"add\", \"arguments\": ",
+            "{}",
+            "}",
+            "</tool_call>",
+        ];
+        assert_eq!(
+            heard(&call, Some(&tools())),
+            [
+                r#"1 "Well" of ["Well"]"#,
+                r#"1 "." of ["."]"#,
+                "1 call 0 call_000000000000000700010000 add",
+                "1 arguments 0 {}",
+            ]
+        );
+        assert_eq!(
+            heard(&["a", " <", "b", " "], Some(&tools())),
+            [
+                r#"1 "a" of ["a"]"#,
+                r#"1 " <b" of [" <", "b"]"#,
+                r#"1 " " of [" "]"#
+            ]
+        );
+        assert_eq!(
+            heard(&[" ", "<"], None),
+            [r#"1 " " of [" "]"#, r#"1 "<" of ["<"]"#]
+        );
     }
 }

@@ -25,6 +25,8 @@ pub enum DeskError {
         model: String,
         vocabulary: usize,
     },
+    #[error("the prompt has {tokens} tokens, and this server takes at most {most}: shorten it")]
+    PromptTooLong { tokens: usize, most: usize },
     #[error("'{model}' cannot be held to the parameters of '{name}': {reason}")]
     WrongTool {
         /// Its place among the tools.
@@ -43,8 +45,6 @@ pub enum DeskError {
     Unanswered { id: RequestId },
     #[error("the server is shutting down: try again in a moment")]
     Draining,
-    #[error("the models are still loading: try again in a moment")]
-    NotReady,
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("the log cannot be written, so nothing is acknowledged: {0}")]

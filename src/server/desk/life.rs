@@ -37,7 +37,6 @@ struct Errand {
     arrived: Instant,
     arrived_at: SystemTime,
     route: Duration,
-    submitted: Instant,
     dispatched: Dispatched,
 }
 
@@ -49,7 +48,7 @@ impl Inner {
         let plan = self.plan(request, ask).await?;
         let embedding = self.look(&plan).await;
         let dispatched = self.dispatch(&plan, embedding)?;
-        let submitted = Instant::now();
+        let route = arrived.elapsed();
         let (client, pieces) = mpsc::unbounded_channel();
         let answer = Answer {
             request,
@@ -62,8 +61,7 @@ impl Inner {
             plan,
             arrived,
             arrived_at,
-            route: submitted - arrived,
-            submitted,
+            route,
             dispatched,
         };
         let (desk, life) = (Arc::clone(self), self.lives.begin());
@@ -118,7 +116,14 @@ impl Inner {
             .map(|done| done.timing)
             .collect();
         let first = timings.iter().map(|timing| timing.first_token).min();
-        let before_lane = errand.submitted - errand.arrived;
+        // Jobs reach their lane before the decision is logged, so the lane's part is counted back from the end.
+        let total = errand.arrived.elapsed();
+        let in_lane = timings
+            .iter()
+            .map(|timing| timing.total)
+            .max()
+            .unwrap_or_default();
+        let before_lane = total.saturating_sub(in_lane);
         if let Some(first) = first {
             self.metrics
                 .first_token(errand.dispatched.facts.id, before_lane + first);
@@ -144,7 +149,8 @@ impl Inner {
                     .fold(0.0, f64::max),
                 route_ms: millis(errand.route),
                 first_token_ms: first.map_or(0.0, |first| millis(before_lane + first)),
-                total_ms: millis(errand.arrived.elapsed()),
+                engine_ms: millis(in_lane),
+                total_ms: millis(total),
             },
             energy: None,
             judged: None,
@@ -176,7 +182,7 @@ impl Inner {
             .map(|reference| share_matching(reference, &story.answers));
         let logged = self.log_answer(&story, settled, decided).await;
         self.metrics
-            .ended(story.facts.id, story.sla.as_deref(), Ending::Answered);
+            .ended(Some(story.facts.id), story.sla.as_deref(), Ending::Answered);
         self.tell(&story);
         let last = match logged {
             Ok(()) => Piece::Finished(Box::new(Summary {
@@ -248,7 +254,8 @@ impl Inner {
             Finish::Cancelled => Ending::Cancelled,
             _ => Ending::Failed,
         };
-        self.metrics.ended(story.facts.id, story.sla.as_deref(), ending);
+        self.metrics
+            .ended(Some(story.facts.id), story.sla.as_deref(), ending);
         let withdrawn = story.decision.as_ref().map(|_| RouterEvent::Withdrawn {
             request: story.request,
         });
@@ -267,16 +274,19 @@ impl Inner {
         self.note_behind(&[], &story).await;
     }
 
-    /// One line a request, for those who want to follow along.
+    /// One line a request.
     fn tell(&self, story: &Story) {
-        tracing::debug!(
+        tracing::info!(
             request = %story.request,
             model = story.facts.name,
             sla = story.sla.as_deref(),
+            explored = story.decision.as_ref().map(|decision| decision.explored),
             finish = story.finish.word(),
             prompt_tokens = story.usage.prompt_tokens,
             completion_tokens = story.usage.completion_tokens,
             joules = story.energy.map(|energy| energy.total().0),
+            settled = story.is_settled(),
+            first_token_ms = story.timing.first_token_ms,
             milliseconds = story.timing.total_ms,
             error = story.error,
             "request over"

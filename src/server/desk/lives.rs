@@ -21,6 +21,10 @@ impl Lives {
         Life(self.0.clone())
     }
 
+    pub fn count(&self) -> usize {
+        *self.0.borrow()
+    }
+
     /// Resolves when none is under way.
     pub async fn over(&self) {
         // The sender lives in self, so waiting cannot fail.

@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::config::Labels;
 use crate::energy::{DeviceEnergy, EnergyHandle};
@@ -54,6 +55,8 @@ use plan::Plan;
 
 /// Text longer than this is tokenised away from the threads that serve everyone.
 const LONG_TEXT: usize = 32 << 10;
+/// So many long texts are tokenised at once: more would only take the lanes' processors.
+const LONG_TEXTS: usize = 2;
 /// How long a close waits for joules to settle, and then for lanes to let go.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(35);
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -75,6 +78,8 @@ struct Inner {
     /// Whose word counts where no promise covers a request.
     default_labels: Labels,
     gaze: Gaze,
+    most_prompt: Option<usize>,
+    long_texts: Semaphore,
     lives: Lives,
     live: Live,
     draining: AtomicBool,
@@ -84,6 +89,7 @@ impl Desk {
     /// Answers a request. What comes back is under way; dropping it cancels the request.
     pub async fn answer(&self, request: RequestId, ask: Ask) -> Result<Answer, DeskError> {
         self.check_open()?;
+        self.0.check_room(&ask)?;
         self.0.answer(request, ask).await
     }
 
@@ -175,6 +181,11 @@ impl Desk {
         self.0.energy.devices().await
     }
 
+    /// Requests under way.
+    pub fn under_way(&self) -> usize {
+        self.0.lives.count()
+    }
+
     /// Whether new requests are taken.
     pub fn check_open(&self) -> Result<(), DeskError> {
         if self.0.draining.load(Ordering::Relaxed) {
@@ -211,12 +222,20 @@ impl Desk {
 
 impl Inner {
     async fn plan(self: &Arc<Self>, request: RequestId, ask: Ask) -> Result<Plan, DeskError> {
-        if ask.length() <= LONG_TEXT {
-            return Plan::draw(&self.engine, &self.slas, request, ask);
+        let plan = if ask.length() <= LONG_TEXT {
+            Plan::draw(&self.engine, &self.slas, request, ask)?
+        } else {
+            // Nobody closes it, so a turn always comes.
+            let _turn = self.long_texts.acquire().await.map_err(|_| DeskError::Lost)?;
+            let desk = Arc::clone(self);
+            let planned =
+                tokio::task::spawn_blocking(move || Plan::draw(&desk.engine, &desk.slas, request, ask));
+            planned.await.map_err(|_| DeskError::Lost)??
+        };
+        match (self.most_prompt, plan.shortest_prompt()) {
+            (Some(most), tokens) if tokens > most => Err(DeskError::PromptTooLong { tokens, most }),
+            _ => Ok(plan),
         }
-        let desk = Arc::clone(self);
-        let planned = tokio::task::spawn_blocking(move || Plan::draw(&desk.engine, &desk.slas, request, ask));
-        planned.await.map_err(|_| DeskError::Lost)?
     }
 
     /// Reads the log away from the threads that serve everyone.

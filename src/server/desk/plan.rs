@@ -155,6 +155,11 @@ impl Plan {
             .collect()
     }
 
+    /// Tokens of the prompts on the model that needs fewest.
+    pub fn shortest_prompt(&self) -> usize {
+        self.prompt_tokens().into_iter().min().unwrap_or(0) as usize
+    }
+
     /// Most tokens that an answer may have on any model.
     pub fn max_tokens(&self, models: &[ModelFacts]) -> u32 {
         let left = models.iter().filter_map(|facts| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::config::Labels;
 use crate::energy::{DeviceTotals, EnergyHandle};
@@ -17,7 +18,7 @@ use super::eyes::{Eyes, Gaze};
 use super::keeper::keep;
 use super::live::{Live, watch};
 use super::lives::Lives;
-use super::{Desk, Inner};
+use super::{Desk, Inner, LONG_TEXTS};
 
 /// Everything a desk works with.
 pub struct DeskSetup {
@@ -33,6 +34,8 @@ pub struct DeskSetup {
     /// What the store found when it was opened.
     pub recovered: Recovered,
     pub metrics: Metrics,
+    /// Tokens that a request's prompts may have; `None`: as many as a context holds.
+    pub most_prompt: Option<usize>,
 }
 
 /// Why the desk cannot be opened.
@@ -75,6 +78,7 @@ impl Desk {
             store,
             recovered,
             metrics,
+            most_prompt,
         } = setup;
         let slas = router.slas.iter().map(|sla| sla.name.clone()).collect();
         let router = recover(router, recovered)?;
@@ -101,6 +105,8 @@ impl Desk {
             labels,
             default_labels: Labels::default(),
             gaze: Gaze::new(eyes),
+            most_prompt,
+            long_texts: Semaphore::new(LONG_TEXTS),
             lives: Lives::default(),
             live: Live::default(),
             draining: AtomicBool::new(false),

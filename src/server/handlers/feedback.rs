@@ -6,9 +6,22 @@ use serde_json::{Value, json};
 
 use crate::server::app::AppState;
 use crate::server::body::JsonBody;
+use crate::server::docs::refusals;
+use crate::server::docs::schema::log::Feedback;
+use crate::server::docs::schema::request::FeedbackRequest;
 use crate::server::fault::Fault;
 use crate::server::wire::verdict;
 
+/// Feedback
+///
+/// Answered once it is durable; saying the same again changes nothing, and a verdict is not taken back.
+#[utoipa::path(
+    post,
+    path = "/v1/feedback",
+    tag = "log",
+    request_body = FeedbackRequest,
+    responses((status = 200, description = "It is in the log", body = Feedback), refusals::Judged),
+)]
 pub(crate) async fn feedback(
     State(state): State<AppState>,
     JsonBody(body): JsonBody,

@@ -8,6 +8,9 @@ use axum::response::{IntoResponse, Response};
 use crate::server::app::AppState;
 use crate::server::body::JsonBody;
 use crate::server::desk::{Answer, DeskError, Piece, Summary};
+use crate::server::docs::refusals;
+use crate::server::docs::schema::answer::{ChatCompletion, Completion};
+use crate::server::docs::schema::request::{ChatRequest, CompletionRequest};
 use crate::server::fault::Fault;
 use crate::server::sse::{ChunkTeller, streamed};
 use crate::server::wire::{
@@ -21,6 +24,28 @@ const MODEL_HEADER: HeaderName = HeaderName::from_static("x-model");
 /// What the answer cost; on answers that do not stream.
 const ENERGY_HEADER: HeaderName = HeaderName::from_static("x-energy-joules");
 
+/// A chat
+///
+/// With `stream` the answer comes as server-sent events, each a `ChatChunk`, and ends with `data: [DONE]`; while nothing
+/// else does, a comment comes every 15 seconds. A client that goes away cancels its request.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    tag = "answers",
+    request_body = ChatRequest,
+    responses(
+        (
+            status = 200,
+            description = "The answer",
+            content((ChatCompletion = "application/json"), (String = "text/event-stream")),
+            headers(
+                ("x-model" = String, description = "Who answers"),
+                ("x-energy-joules" = f64, description = "What the answer cost; not on streams"),
+            ),
+        ),
+        refusals::Generated,
+    ),
+)]
 pub(crate) async fn chat_completions(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,
@@ -29,6 +54,27 @@ pub(crate) async fn chat_completions(
     generate(&state, request, Shape::Chat, chat_ask(&body)?).await
 }
 
+/// A completion
+///
+/// Streams as chats do, in `CompletionChunk`s.
+#[utoipa::path(
+    post,
+    path = "/v1/completions",
+    tag = "answers",
+    request_body = CompletionRequest,
+    responses(
+        (
+            status = 200,
+            description = "The answers, `n` to each prompt",
+            content((Completion = "application/json"), (String = "text/event-stream")),
+            headers(
+                ("x-model" = String, description = "Who answers"),
+                ("x-energy-joules" = f64, description = "What the answers cost; not on streams"),
+            ),
+        ),
+        refusals::Generated,
+    ),
+)]
 pub(crate) async fn completions(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,

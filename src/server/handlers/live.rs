@@ -10,10 +10,24 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::server::app::AppState;
 use crate::server::desk::News;
+use crate::server::docs::refusals;
 use crate::server::fault::Fault;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// News
+///
+/// Server-sent events for a dashboard: `hello` and a `sample` at once, a `sample` each second, a `request` for each one that
+/// ends, `feedback` as it comes.
+#[utoipa::path(
+    get,
+    path = "/v1/live",
+    tag = "server",
+    responses(
+        (status = 200, description = "Events until the client goes", body = String, content_type = "text/event-stream"),
+        refusals::Loaded,
+    ),
+)]
 pub(crate) async fn live(
     State(state): State<AppState>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Fault> {

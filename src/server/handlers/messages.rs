@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Extension, Request, State};
-use axum::http::HeaderValue;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -10,6 +9,8 @@ use serde_json::{Value, json};
 use crate::server::app::AppState;
 use crate::server::body::JsonBody;
 use crate::server::desk::{Answer, DeskError, Piece, Summary};
+use crate::server::docs::refusals;
+use crate::server::docs::schema::messages::{CountRequest, Message, MessageRequest, TokenCount};
 use crate::server::fault::Fault;
 use crate::server::message_stream::MessageTeller;
 use crate::server::sse::streamed;
@@ -18,6 +19,29 @@ use crate::units::RequestId;
 
 use super::generate::told;
 
+/// A message
+///
+/// Anthropic's door: its shapes, its events, its errors.
+#[utoipa::path(
+    post,
+    path = "/v1/messages",
+    tag = "answers",
+    operation_id = "message",
+    request_body = MessageRequest,
+    responses(
+        (
+            status = 200,
+            description = "The message",
+            content((Message = "application/json"), (String = "text/event-stream")),
+            headers(
+                ("x-model" = String, description = "Who answers"),
+                ("x-energy-joules" = f64, description = "What the answer cost; not on streams"),
+                ("request-id" = String, description = "As `x-request-id`"),
+            ),
+        ),
+        refusals::Messaged,
+    ),
+)]
 pub(crate) async fn create(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,
@@ -62,7 +86,16 @@ async fn collect(
     Err(DeskError::Lost)
 }
 
+/// Tokens of a message
+///
 /// Tokens of a prompt; where the router would choose, those of the model that needs most.
+#[utoipa::path(
+    post,
+    path = "/v1/messages/count_tokens",
+    tag = "answers",
+    request_body = CountRequest,
+    responses((status = 200, description = "So many", body = TokenCount), refusals::Counted),
+)]
 pub(crate) async fn count_tokens(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,
@@ -84,7 +117,7 @@ pub(crate) async fn errors_in_shape(request: Request, next: Next) -> Response {
         parts.headers.remove("content-length");
         response = (parts, Json(object)).into_response();
     }
-    if here && let Some(id) = response.headers().get("x-request-id").map(HeaderValue::clone) {
+    if here && let Some(id) = response.headers().get("x-request-id").cloned() {
         response.headers_mut().insert("request-id", id);
     }
     response

@@ -8,16 +8,37 @@ use crate::config::DEFAULT_SLA;
 use crate::engine::ModelFacts;
 use crate::server::app::AppState;
 use crate::server::desk::{Desk, DeskError};
+use crate::server::docs::refusals;
+use crate::server::docs::schema::models::{Model, ModelList};
 use crate::server::fault::Fault;
 
 const OWNER: &str = "messplus";
 
+/// Models
+///
+/// The router under each promise, then the zoo.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    operation_id = "list_models",
+    tag = "answers",
+    responses((status = 200, description = "All of them", body = ModelList), refusals::Loaded),
+)]
 pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Value>, Fault> {
     Ok(Json(
         json!({"object": "list", "data": entries(state.desk()?, state.started())}),
     ))
 }
 
+/// One model
+#[utoipa::path(
+    get,
+    path = "/v1/models/{id}",
+    operation_id = "one_model",
+    tag = "answers",
+    params(("id" = String, Path, description = "Its name; slashes may stand in it", example = "auto")),
+    responses((status = 200, description = "It", body = Model), refusals::Named),
+)]
 pub(crate) async fn one(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<Value>, Fault> {
     let desk = state.desk()?;
     let found = entries(desk, state.started())

@@ -13,6 +13,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::server::app::AppState;
 use crate::server::desk::Desk;
+use crate::server::docs::refusals;
+use crate::server::docs::schema::log::{LogFormat, RequestList, RequestRecord};
 use crate::server::fault::Fault;
 use crate::server::query::{Format, log_query};
 
@@ -20,11 +22,45 @@ use crate::server::query::{Format, log_query};
 const PIECE: usize = 64 << 10;
 const PIECES: usize = 4;
 
+/// One request
+///
+/// Decision, tokens, timing, final joules, feedback.
+#[utoipa::path(
+    get,
+    path = "/v1/requests/{id}",
+    operation_id = "one_request",
+    tag = "log",
+    params(("id" = String, Path, description = "As the answer's `messplus.request_id` has it", example = "req_1a20b0184ba00000")),
+    responses((status = 200, description = "Its record", body = RequestRecord), refusals::Named),
+)]
 pub(crate) async fn one(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<Value>, Fault> {
     Ok(Json(state.desk()?.request(&id).await?))
 }
 
-/// Newest first; `?limit=`, `?before=ID`, `?model=`, `?sla=`, and `?format=csv` for the whole log, oldest first.
+/// Requests
+///
+/// Newest first, or with `format=csv` the whole log, oldest first, in the columns that `messplus replay` reads.
+#[utoipa::path(
+    get,
+    path = "/v1/requests",
+    operation_id = "list_requests",
+    tag = "log",
+    params(
+        ("limit" = Option<u32>, Query, description = "So many at most", minimum = 1, maximum = 1000, example = 50),
+        ("before" = Option<String>, Query, description = "Older than this request", pattern = "^req_[0-9a-f]{16}$"),
+        ("model" = Option<String>, Query, description = "Answered by this model"),
+        ("sla" = Option<String>, Query, description = "Under this promise"),
+        ("format" = Option<LogFormat>, Query, description = "json or csv"),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The log",
+            content((RequestList = "application/json"), (String = "text/csv")),
+        ),
+        refusals::Asked,
+    ),
+)]
 pub(crate) async fn list(
     State(state): State<AppState>,
     RawQuery(query): RawQuery,

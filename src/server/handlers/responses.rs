@@ -9,6 +9,10 @@ use crate::server::app::AppState;
 use crate::server::auth::Owner;
 use crate::server::body::JsonBody;
 use crate::server::desk::{Answer, DeskError, Piece};
+use crate::server::docs::refusals;
+use crate::server::docs::schema::responses::{
+    self as schema, DeletedResponse, InputItems, ItemOrder, ResponseRequest,
+};
 use crate::server::fault::Fault;
 use crate::server::query::item_query;
 use crate::server::response_stream::{Keeping, ResponseTeller};
@@ -20,6 +24,29 @@ use crate::units::RequestId;
 
 use super::generate::told;
 
+/// A response
+///
+/// Streams as the Responses API does, event by event; a response that is stored can be looked up and gone on from by its
+/// key's holder.
+#[utoipa::path(
+    post,
+    path = "/v1/responses",
+    tag = "answers",
+    operation_id = "response",
+    request_body = ResponseRequest,
+    responses(
+        (
+            status = 200,
+            description = "The response",
+            content((schema::Response = "application/json"), (String = "text/event-stream")),
+            headers(
+                ("x-model" = String, description = "Who answers"),
+                ("x-energy-joules" = f64, description = "What the answer cost; not on streams"),
+            ),
+        ),
+        refusals::Generated,
+    ),
+)]
 pub(crate) async fn create(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,
@@ -98,6 +125,15 @@ async fn whole(
     Err(DeskError::Lost)
 }
 
+/// A stored response
+#[utoipa::path(
+    get,
+    path = "/v1/responses/{id}",
+    tag = "answers",
+    operation_id = "stored_response",
+    params(("id" = String, Path, description = "Its id", example = "resp_1a20b0184ba00000")),
+    responses((status = 200, description = "It", body = schema::Response), refusals::Named),
+)]
 pub(crate) async fn one(
     State(state): State<AppState>,
     Extension(owner): Extension<Owner>,
@@ -106,6 +142,15 @@ pub(crate) async fn one(
     Ok(Json(state.desk()?.kept(&id, owner.0.as_deref()).await?))
 }
 
+/// Forget a response
+#[utoipa::path(
+    delete,
+    path = "/v1/responses/{id}",
+    tag = "answers",
+    operation_id = "forget_response",
+    params(("id" = String, Path, description = "Its id", example = "resp_1a20b0184ba00000")),
+    responses((status = 200, description = "It is gone", body = DeletedResponse), refusals::Named),
+)]
 pub(crate) async fn delete(
     State(state): State<AppState>,
     Extension(owner): Extension<Owner>,
@@ -115,7 +160,19 @@ pub(crate) async fn delete(
     Ok(Json(deleted_response(&id)))
 }
 
-/// `?limit=`, `?order=asc|desc`, `?after=ITEM`.
+/// What a response was made from
+#[utoipa::path(
+    get,
+    path = "/v1/responses/{id}/input_items",
+    tag = "answers",
+    params(
+        ("id" = String, Path, description = "Its id", example = "resp_1a20b0184ba00000"),
+        ("limit" = Option<u32>, Query, description = "So many at most", minimum = 1, maximum = 100, example = 20),
+        ("order" = Option<ItemOrder>, Query, description = "Oldest or newest first"),
+        ("after" = Option<String>, Query, description = "The last item of the page before"),
+    ),
+    responses((status = 200, description = "A page of items", body = InputItems), refusals::Paged),
+)]
 pub(crate) async fn input_items(
     State(state): State<AppState>,
     Extension(owner): Extension<Owner>,

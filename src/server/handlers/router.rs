@@ -7,10 +7,20 @@ use serde_json::{Map, Value, json};
 use crate::router::CostReport;
 use crate::server::app::AppState;
 use crate::server::body::JsonBody;
+use crate::server::docs::refusals;
+use crate::server::docs::schema::request::{ResetRequest, RouteRequest};
+use crate::server::docs::schema::router::{RouteDecision, RouterReport, SlaReport};
 use crate::server::fault::Fault;
 use crate::server::wire::{chat_ask, completion_ask, reset_target, to_value};
 use crate::units::RequestId;
 
+/// The promises and how they are kept
+#[utoipa::path(
+    get,
+    path = "/v1/router",
+    tag = "router",
+    responses((status = 200, description = "By promise and by model", body = RouterReport), refusals::Loaded),
+)]
 pub(crate) async fn report(State(state): State<AppState>) -> Result<Json<Value>, Fault> {
     let desk = state.desk()?;
     let CostReport {
@@ -35,7 +45,16 @@ pub(crate) async fn report(State(state): State<AppState>) -> Result<Json<Value>,
     })))
 }
 
-/// Forgives the past of one service level: its queue and counts begin anew; what was learnt of the models stays.
+/// Begin anew
+///
+/// Forgives the past of one promise: its queue and counts begin anew; what was learnt of the models stays.
+#[utoipa::path(
+    post,
+    path = "/v1/router/reset",
+    tag = "router",
+    request_body = ResetRequest,
+    responses((status = 200, description = "The promise, as it stands now", body = SlaReport), refusals::Decided),
+)]
 pub(crate) async fn reset(
     State(state): State<AppState>,
     JsonBody(body): JsonBody,
@@ -45,7 +64,16 @@ pub(crate) async fn reset(
     Ok(Json(to_value(&report)))
 }
 
-/// Takes the body of a chat request, or of a completion when it has a `prompt`.
+/// A dry run
+///
+/// What would be decided for this request, a chat's or a completion's; generates and records nothing.
+#[utoipa::path(
+    post,
+    path = "/v1/route",
+    tag = "router",
+    request_body = RouteRequest,
+    responses((status = 200, description = "The decision", body = RouteDecision), refusals::Decided),
+)]
 pub(crate) async fn route(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,

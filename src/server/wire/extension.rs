@@ -51,5 +51,7 @@ pub struct Timing {
     pub queue_ms: f64,
     pub route_ms: f64,
     pub first_token_ms: f64,
+    /// What the lane took of it, from the queue to the last token.
+    pub engine_ms: f64,
     pub total_ms: f64,
 }

@@ -130,7 +130,7 @@ fn wrong_chat_fields_are_named() {
         (
             json!({"tools": [f_tool()], "tool_choice": {"type": "allowed_tools", "allowed_tools":
                 {"mode": "auto", "tools": [{"type": "function", "function": {"name": "g"}}]}}}),
-            "tool_choice.allowed_tools.tools[0].name",
+            "tool_choice.allowed_tools.tools[0].function.name",
         ),
         (json!({"functions": [{"name": "f"}]}), "functions"),
         (json!({"response_format": "json"}), "response_format"),
