@@ -18,22 +18,26 @@ template <int DIM> __device__ __forceinline__ uint32_t piece_at(uint32_t row, ui
     return row * (DIM / 8) + (piece ^ turn);
 }
 
-// Brings `count` rows of `dim` values, `from(row)` or null for a row of zeros, each padded to DIM. `base` is any address
+// Brings COUNT rows of `dim` values, `from(row)` or null for a row of zeros, each padded to DIM. `base` is any address
 // that copies of nothing may name.
-template <class T, int DIM, class From>
-__device__ __forceinline__ void bring(uint4 *to, const T *base, uint32_t count, uint32_t dim, bool wide,
-                                      const From &from) {
+template <class T, int DIM, uint32_t COUNT, class From>
+__device__ __forceinline__ void bring(uint4 *to, const T *base, uint32_t dim, bool wide, const From &from) {
     constexpr uint32_t PIECES = DIM / 8;
-    for (uint32_t i = threadIdx.x; i < count * PIECES; i += WARPS * WARP) {
+    if (wide) {
+#pragma unroll 4
+        for (uint32_t i = threadIdx.x; i < COUNT * PIECES; i += WARPS * WARP) {
+            const uint32_t row = i / PIECES, piece = i % PIECES;
+            const T *source = from(row);
+            const bool there = source && piece * 8 < dim;
+            copy16_later(to + piece_at<DIM>(row, piece), there ? source + piece * 8 : base, there);
+        }
+        return;
+    }
+    for (uint32_t i = threadIdx.x; i < COUNT * PIECES; i += WARPS * WARP) {
         const uint32_t row = i / PIECES, piece = i % PIECES;
         const T *source = from(row);
         const bool there = source && piece * 8 < dim;
-        uint4 *place = to + piece_at<DIM>(row, piece);
-        if (wide) {
-            copy16_later(place, there ? source + piece * 8 : base, there);
-        } else {
-            *place = there ? raw8(source, piece * 8, dim, false) : make_uint4(0, 0, 0, 0);
-        }
+        to[piece_at<DIM>(row, piece)] = there ? raw8(source, piece * 8, dim, false) : make_uint4(0, 0, 0, 0);
     }
 }
 
@@ -75,16 +79,23 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
     };
     const auto bring_tile = [&](uint32_t tile) {
         uint4 *to = tiles + tile % 2 * 2 * TILE;
-        const auto row_of = [&](const T *pages, uint32_t row) -> const T * {
+        // A tile is two pages; one that no row sees may be gone.
+        uint64_t pages[KEY_TOKENS / PAGE_TOKENS];
+#pragma unroll
+        for (uint32_t p = 0; p < KEY_TOKENS / PAGE_TOKENS; p++) {
+            const uint32_t token = tile * KEY_TOKENS + p * PAGE_TOKENS;
+            const bool seen = token <= highest && token + PAGE_TOKENS > start;
+            pages[p] = seen ? (static_cast<uint64_t>(table[token / PAGE_TOKENS]) * kv_heads + kv_head) * PAGE_TOKENS * dim : 0;
+        }
+        const auto row_of = [&](const T *from, uint32_t row) -> const T * {
             const uint32_t token = tile * KEY_TOKENS + row;
             if (token < start || token > highest) return nullptr;
-            const uint64_t page = table[token / PAGE_TOKENS];
-            return pages + ((page * kv_heads + kv_head) * PAGE_TOKENS + token % PAGE_TOKENS) * dim;
+            return from + (row < PAGE_TOKENS ? pages[0] : pages[1]) + row % PAGE_TOKENS * dim;
         };
-        bring<T, DIM>(to, keys, KEY_TOKENS, dim, wide, [&](uint32_t row) { return row_of(keys, row); });
-        bring<T, DIM>(to + TILE, values, KEY_TOKENS, dim, wide, [&](uint32_t row) { return row_of(values, row); });
+        bring<T, DIM, KEY_TOKENS>(to, keys, dim, wide, [&](uint32_t row) { return row_of(keys, row); });
+        bring<T, DIM, KEY_TOKENS>(to + TILE, values, dim, wide, [&](uint32_t row) { return row_of(values, row); });
     };
-    bring<T, DIM>(queries, q, ROWS, dim, wide_queries, query_row);
+    bring<T, DIM, ROWS>(queries, q, dim, wide_queries, query_row);
     bring_tile(first_tile);
     end_copies();
 
