@@ -11,7 +11,7 @@ use crate::engine::host::Memory;
 use crate::engine::prefix::Uses;
 use crate::engine::request::{Job, JobStream, Sampling};
 use crate::model::{Compute, Hardware, HostedModel, ModelSource, Precision, RandomShape};
-use crate::units::{ModelId, RequestId, TokenId};
+use crate::units::{ModelId, Moment, RequestId, TokenId};
 
 const LLAMA: RandomShape = RandomShape {
     name: "llama",

@@ -133,6 +133,18 @@ async fn the_document_holds_every_route() {
     }
 }
 
+#[test]
+fn every_reference_of_the_document_leads_somewhere() {
+    let text = serde_json::to_string(&docs::document()).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let references: Vec<&str> = text.split("\"$ref\":\"#").skip(1).collect();
+    assert!(!references.is_empty());
+    for reference in references {
+        let pointer = reference.split('"').next().unwrap();
+        assert!(document.pointer(pointer).is_some(), "{pointer}");
+    }
+}
+
 /// Examples are what readers copy.
 #[test]
 fn every_example_of_the_document_is_an_example_of_its_shape() {
@@ -150,6 +162,14 @@ fn every_example_of_the_document_is_an_example_of_its_shape() {
         examples += 1;
     }
     assert!(examples >= 12, "{examples} examples");
+    let text = document.to_string();
+    for reference in text.split("\"#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(
+            document["components"]["schemas"][name].is_object(),
+            "{name} is nowhere"
+        );
+    }
 }
 
 #[tokio::test]
