@@ -75,7 +75,7 @@ fn compile_all(out: &Path) -> Result<(), String> {
 fn compile(nvcc: &Path, source: &Path, out: &Path) -> Result<(), String> {
     let target = out.join(stem(source)).with_extension("fatbin");
     let mut command = Command::new(nvcc);
-    command.args(["-fatbin", "-std=c++17", "-O3", "--threads=1", "-o"]);
+    command.args(["-fatbin", "-std=c++17", "-O3", "-Ikernels", "-o"]);
     command.arg(&target).arg(source);
     for code in TARGETS {
         command.arg(format!("-gencode={code}"));

@@ -14,7 +14,6 @@
 constexpr uint32_t SPLIT_TOKENS = 128;
 constexpr uint32_t HEAD_ROWS = 16;
 constexpr uint32_t WARPS = 4;
-constexpr float LOG2_E = 1.4426950408889634f;
 
 // The positions a token sees, and the splits they lie in.
 struct Visible {
@@ -64,7 +63,6 @@ __device__ __forceinline__ void decode_attention(float *partial, float *stats, c
     __syncthreads();
 
     const bool wide = dim % 8 == 0;
-    const float factor = scale * LOG2_E;
     for (uint32_t split = blockIdx.x; split < visible.splits; split += gridDim.x) {
         const uint32_t token = (visible.first_split + split) * SPLIT_TOKENS + warp * PAGE_TOKENS;
         float out[GROUPS * 8][4];
@@ -100,14 +98,13 @@ __device__ __forceinline__ void decode_attention(float *partial, float *stats, c
                     multiply_add<T>(scores[t], low.z, high.z, low.w, high.w, mine[t][s].z, mine[t][s].w);
                 }
             }
+            finish_scores(scores, scale, softcap);
 #pragma unroll
             for (uint32_t t = 0; t < 4; t++)
 #pragma unroll
                 for (uint32_t i = 0; i < 4; i++) {
                     const uint32_t at = token + t * 8 + j * 2 + i % 2;
-                    float score = scores[t][i];
-                    score = softcap > 0.0f ? softcap * LOG2_E * tanh_fast(score * scale / softcap) : score * factor;
-                    scores[t][i] = at >= visible.start && at < visible.end ? score : -INFINITY;
+                    if (at < visible.start || at >= visible.end) scores[t][i] = -INFINITY;
                     peak[i / 2] = fmaxf(peak[i / 2], scores[t][i]);
                 }
 #pragma unroll

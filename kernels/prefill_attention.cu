@@ -10,7 +10,6 @@
 
 constexpr uint32_t KEY_TOKENS = 64;
 constexpr uint32_t WARPS = 4;
-constexpr float LOG2_E = 1.4426950408889634f;
 
 // Rows of 16-byte pieces in shared memory, the pieces of a row in another order from row to row so that eight rows'
 // same piece lies on different banks.
@@ -19,22 +18,26 @@ template <int DIM> __device__ __forceinline__ uint32_t piece_at(uint32_t row, ui
     return row * (DIM / 8) + (piece ^ turn);
 }
 
-// Brings `count` rows of `dim` values, `from(row)` or null for a row of zeros, each padded to DIM. `base` is any address
+// Brings COUNT rows of `dim` values, `from(row)` or null for a row of zeros, each padded to DIM. `base` is any address
 // that copies of nothing may name.
-template <class T, int DIM, class From>
-__device__ __forceinline__ void bring(uint4 *to, const T *base, uint32_t count, uint32_t dim, bool wide,
-                                      const From &from) {
+template <class T, int DIM, uint32_t COUNT, class From>
+__device__ __forceinline__ void bring(uint4 *to, const T *base, uint32_t dim, bool wide, const From &from) {
     constexpr uint32_t PIECES = DIM / 8;
-    for (uint32_t i = threadIdx.x; i < count * PIECES; i += WARPS * WARP) {
+    if (wide) {
+#pragma unroll 4
+        for (uint32_t i = threadIdx.x; i < COUNT * PIECES; i += WARPS * WARP) {
+            const uint32_t row = i / PIECES, piece = i % PIECES;
+            const T *source = from(row);
+            const bool there = source && piece * 8 < dim;
+            copy16_later(to + piece_at<DIM>(row, piece), there ? source + piece * 8 : base, there);
+        }
+        return;
+    }
+    for (uint32_t i = threadIdx.x; i < COUNT * PIECES; i += WARPS * WARP) {
         const uint32_t row = i / PIECES, piece = i % PIECES;
         const T *source = from(row);
         const bool there = source && piece * 8 < dim;
-        uint4 *place = to + piece_at<DIM>(row, piece);
-        if (wide) {
-            copy16_later(place, there ? source + piece * 8 : base, there);
-        } else {
-            *place = there ? raw8(source, piece * 8, dim, false) : make_uint4(0, 0, 0, 0);
-        }
+        to[piece_at<DIM>(row, piece)] = there ? raw8(source, piece * 8, dim, false) : make_uint4(0, 0, 0, 0);
     }
 }
 
@@ -76,16 +79,23 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
     };
     const auto bring_tile = [&](uint32_t tile) {
         uint4 *to = tiles + tile % 2 * 2 * TILE;
-        const auto row_of = [&](const T *pages, uint32_t row) -> const T * {
+        // A tile is two pages; one that no row sees may be gone.
+        uint64_t pages[KEY_TOKENS / PAGE_TOKENS];
+#pragma unroll
+        for (uint32_t p = 0; p < KEY_TOKENS / PAGE_TOKENS; p++) {
+            const uint32_t token = tile * KEY_TOKENS + p * PAGE_TOKENS;
+            const bool seen = token <= highest && token + PAGE_TOKENS > start;
+            pages[p] = seen ? (static_cast<uint64_t>(table[token / PAGE_TOKENS]) * kv_heads + kv_head) * PAGE_TOKENS * dim : 0;
+        }
+        const auto row_of = [&](const T *from, uint32_t row) -> const T * {
             const uint32_t token = tile * KEY_TOKENS + row;
             if (token < start || token > highest) return nullptr;
-            const uint64_t page = table[token / PAGE_TOKENS];
-            return pages + ((page * kv_heads + kv_head) * PAGE_TOKENS + token % PAGE_TOKENS) * dim;
+            return from + (row < PAGE_TOKENS ? pages[0] : pages[1]) + row % PAGE_TOKENS * dim;
         };
-        bring<T, DIM>(to, keys, KEY_TOKENS, dim, wide, [&](uint32_t row) { return row_of(keys, row); });
-        bring<T, DIM>(to + TILE, values, KEY_TOKENS, dim, wide, [&](uint32_t row) { return row_of(values, row); });
+        bring<T, DIM, KEY_TOKENS>(to, keys, dim, wide, [&](uint32_t row) { return row_of(keys, row); });
+        bring<T, DIM, KEY_TOKENS>(to + TILE, values, dim, wide, [&](uint32_t row) { return row_of(values, row); });
     };
-    bring<T, DIM>(queries, q, ROWS, dim, wide_queries, query_row);
+    bring<T, DIM, ROWS>(queries, q, dim, wide_queries, query_row);
     bring_tile(first_tile);
     end_copies();
 
@@ -105,7 +115,6 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
         for (uint32_t c = 0; c < COLUMNS; c++) sums[m][c][0] = sums[m][c][1] = sums[m][c][2] = sums[m][c][3] = 0.0f;
     }
 
-    const float factor = scale * LOG2_E;
     for (uint32_t tile = first_tile; tile < end_tile; tile++) {
         if (tile + 1 < end_tile) {
             bring_tile(tile + 1);
@@ -145,19 +154,17 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
         const bool edge = from + KEY_TOKENS - 1 > lowest || (window && from + window <= highest);
 #pragma unroll
         for (int m = 0; m < MT; m++) {
+            finish_scores(scores[m], scale, softcap);
             float rise[2] = {peak[m][0], peak[m][1]};
 #pragma unroll
             for (uint32_t c = 0; c < KEY_COLUMNS; c++)
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    float score = scores[m][c][i];
-                    score = softcap > 0.0f ? softcap * LOG2_E * tanh_fast(score * scale / softcap) : score * factor;
                     if (edge) {
                         const uint32_t at = from + c * 8 + j * 2 + i % 2, own = position[m][i / 2];
-                        if (at > own || (window && at + window <= own)) score = -INFINITY;
+                        if (at > own || (window && at + window <= own)) scores[m][c][i] = -INFINITY;
                     }
-                    scores[m][c][i] = score;
-                    rise[i / 2] = fmaxf(rise[i / 2], score);
+                    rise[i / 2] = fmaxf(rise[i / 2], scores[m][c][i]);
                 }
 #pragma unroll
             for (int r = 0; r < 2; r++) {

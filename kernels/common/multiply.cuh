@@ -23,7 +23,7 @@ template <class T, int NT> struct Inputs {
     // Four values; only for k that is a multiple of four.
     __device__ __forceinline__ uint2 four(int t, uint32_t at) const {
         if (!row[t]) return make_uint2(0, 0);
-        if (wide) return *reinterpret_cast<const uint2 *>(row[t] + at);
+        if (wide) return __ldg(reinterpret_cast<const uint2 *>(row[t] + at));
         return make_uint2(bits_of(row[t][at]) | bits_of(row[t][at + 1]) << 16,
                           bits_of(row[t][at + 2]) | bits_of(row[t][at + 3]) << 16);
     }

@@ -153,5 +153,25 @@ inline float exp2_fast(float x) { return exp2f(x); }
 // tanh from one exponential: exact to rounding for what it is used on, absolute values of 10⁻³ and more.
 __device__ __forceinline__ float tanh_fast(float x) {
     constexpr float TWICE_LOG2_E = 2.8853900817779268f;
-    return 1.0f - 2.0f / (1.0f + exp2_fast(x * TWICE_LOG2_E));
+    return 1.0f - __fdividef(2.0f, 1.0f + exp2_fast(x * TWICE_LOG2_E));
+}
+
+constexpr float LOG2_E = 1.4426950408889634f;
+
+// From products of queries and keys to exponents of two: times `scale`, and with a `softcap` cap · tanh(· / cap).
+template <int N, int M>
+__device__ __forceinline__ void finish_scores(float (&scores)[N][M], float scale, float softcap) {
+    if (softcap > 0.0f) {
+        const float inner = scale / softcap, outer = softcap * LOG2_E;
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int m = 0; m < M; m++) scores[n][m] = outer * tanh_fast(scores[n][m] * inner);
+    } else {
+        const float factor = scale * LOG2_E;
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int m = 0; m < M; m++) scores[n][m] *= factor;
+    }
 }

@@ -201,7 +201,8 @@ energy_consumption_X (joules). Read if there: category, prompt_tokens, output_to
 rising mean joules. `GET /v1/requests?format=csv` of a server gives its own log in these columns.
 
 Policies: paper, mess-plus, mess-plus-no-context, random, fixed:MODEL, educated, static-mix, static-mix-category,
-oracle. Each single model, random, educated, static-mix, oracle and paper are always there unless --only is given.
+oracle, logistic, cascade, threshold, epsilon-greedy, thompson (or bandit), ucb. Each single model, random, educated,
+static-mix, oracle, thompson, ucb and paper are always there unless --only is given.
 
 Without --alpha a benchmark's promise is halfway between the share of satisfied answers of its cheapest model and that
 of its best one, in whole percent.

@@ -52,6 +52,15 @@ impl StepFeatures {
         }
     }
 
+    /// The features of two steps of the same work.
+    pub(super) fn and(&self, other: &Self) -> Self {
+        Self {
+            work: self.work,
+            values: std::array::from_fn(|at| self.values[at] + other.values[at]),
+            seconds: self.seconds + other.seconds,
+        }
+    }
+
     /// The features of a part of the step, energy taken as even over its time.
     pub(super) fn part(&self, fraction: f64) -> Self {
         Self {

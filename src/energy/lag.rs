@@ -15,8 +15,13 @@ const CANDIDATES_MS: [u64; 20] = [
 ];
 /// The lag is found to this, a small part of a tick.
 const FINEST_NANOS: u64 = 2_000_000;
+const LONGEST_LAG_NANOS: u64 = 1_000_000 * CANDIDATES_MS[CANDIDATES_MS.len() - 1];
 /// Ticks looked at by a scan.
 const WINDOW: usize = 512;
+/// Steps remembered for them, short ones counted together.
+const MOST_STEPS: usize = 64 * WINDOW;
+/// Steps of one model are taken together up to this span, finer than the lag can be found.
+const TOGETHER_NANOS: u64 = 1_000_000;
 /// Ticks between two scans.
 const PAUSE: usize = 256;
 /// The first scans follow each other more closely, because until the lag is found every tick is placed wrongly.
@@ -37,6 +42,15 @@ struct ClockedStep {
     start: Moment,
     end: Moment,
     features: StepFeatures,
+}
+
+impl ClockedStep {
+    /// Whether a step may be counted with this one.
+    fn takes_in(&self, start: Moment, end: Moment, features: &StepFeatures) -> bool {
+        self.features.work == features.work
+            && start >= self.end
+            && end.0.saturating_sub(self.start.0) <= TOGETHER_NANOS
+    }
 }
 
 /// A tick, and what of which steps it shows.
@@ -82,19 +96,33 @@ impl LagScan {
     }
 
     pub(super) fn observe_step(&mut self, start: Moment, end: Moment, features: StepFeatures) {
-        self.steps.push_back(ClockedStep { start, end, features });
+        match self.steps.back_mut() {
+            Some(last) if last.takes_in(start, end, &features) => {
+                last.end = end;
+                last.features = last.features.and(&features);
+            }
+            _ => self.steps.push_back(ClockedStep { start, end, features }),
+        }
         let horizon = self
             .ticks
             .front()
             .map_or(end.0.saturating_sub(30_000_000_000), |t| t.start.0);
-        let oldest = horizon.saturating_sub(1_000_000 * CANDIDATES_MS[CANDIDATES_MS.len() - 1]);
+        let oldest = horizon.saturating_sub(LONGEST_LAG_NANOS);
         while self
             .steps
             .front()
             .is_some_and(|s| self.smear.shown_until(s.end).0 < oldest)
-            || self.steps.len() > 64 * WINDOW
         {
             self.steps.pop_front();
+        }
+        while self.steps.len() > MOST_STEPS
+            && let Some(forgotten) = self.steps.pop_front()
+        {
+            // A tick whose steps are not all known would be taken for an idle one.
+            let shown = self.smear.shown_until(forgotten.end).0 + LONGEST_LAG_NANOS;
+            while self.ticks.front().is_some_and(|tick| tick.start.0 < shown) {
+                self.ticks.pop_front();
+            }
         }
     }
 
@@ -230,5 +258,65 @@ impl LagScan {
             normal.add(&features, tick.joules, 1.0);
         }
         normal.residual(&normal.solve(&vec![0.0; n], 1e-6, None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::ModelId;
+
+    const MS: u64 = 1_000_000;
+    const IDLE: f64 = 60.0;
+    const BUSY: f64 = 1_000.0;
+
+    /// Joules spent until then by a lane that works in the first half of every second.
+    fn spent(nanos: u64) -> f64 {
+        let (whole, rest) = (nanos / (1_000 * MS), nanos % (1_000 * MS));
+        let worked = whole * 500 * MS + rest.min(500 * MS);
+        IDLE * nanos as f64 * 1e-9 + BUSY * worked as f64 * 1e-9
+    }
+
+    /// A small model takes more steps a second than could be remembered one by one.
+    #[test]
+    fn the_lag_is_found_however_many_steps_a_tick_has() {
+        for (models, nanos) in [(1, 20_000), (1, 300_000), (2, 150_000)] {
+            let (tick, lag) = (50 * MS, 300 * MS);
+            let mut scan = LagScan::new(Smear::new(None));
+            let mut step = 0;
+            for number in 1..400 {
+                let now = number * tick;
+                while (step + 1) * nanos <= now {
+                    let (start, end) = (step * nanos, (step + 1) * nanos);
+                    step += 1;
+                    if start % (1_000 * MS) >= 500 * MS {
+                        continue;
+                    }
+                    let features = StepFeatures {
+                        work: Work::Model(ModelId((step % models) as u16)),
+                        values: [0.0, 1.0, 1.0, 40.0],
+                        seconds: (end - start) as f64 * 1e-9,
+                    };
+                    scan.observe_step(Moment(start), Moment(end), features);
+                }
+                let joules = spent(now.saturating_sub(lag)) - spent((now - tick).saturating_sub(lag));
+                scan.observe_tick(Moment(now - tick), Moment(now), joules);
+            }
+            assert!(scan.is_found());
+            assert!(
+                scan.nanos().abs_diff(lag) <= 4 * MS,
+                "{models} models: {} ns",
+                scan.nanos()
+            );
+            for placed in scan.placed_ticks() {
+                let busy: f64 = placed.parts.iter().map(|part| part.seconds).sum();
+                let told = IDLE * placed.seconds + BUSY * busy;
+                assert!(
+                    (told - placed.joules).abs() < 0.1 * BUSY * placed.seconds,
+                    "{told} J of {}",
+                    placed.joules
+                );
+            }
+        }
     }
 }

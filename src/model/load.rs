@@ -38,7 +38,7 @@ pub enum Compute {
 /// What weights are held as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// f32 on the CPU, where candle has no fast matmul for half floats.
+    /// f32 on the CPU, where candle has no fast matmul for half floats; bf16 on a CUDA device.
     Auto,
     F32,
     F16,

@@ -69,7 +69,8 @@ pub fn plan(candidates: &[Candidate], best: usize, terms: &Terms, draw: &mut Dra
     let contends = |place: &usize| candidates[*place].hope < candidates[best].score;
     let contenders: Vec<usize> = others.iter().copied().filter(contends).collect();
     // What might be gained for what asking costs.
-    let worth = |place: usize| (candidates[best].score - candidates[place].hope) / candidates[place].cost.max(1e-9);
+    let worth =
+        |place: usize| (candidates[best].score - candidates[place].hope) / candidates[place].cost.max(1e-9);
     let total: f64 = contenders.iter().map(|place| worth(*place)).sum();
     let rate = if total > 0.0 { terms.rate } else { 0.0 };
     let floor = if others.is_empty() { 0.0 } else { terms.floor };
@@ -86,7 +87,11 @@ pub fn plan(candidates: &[Candidate], best: usize, terms: &Terms, draw: &mut Dra
     } else {
         return Plan::exploit(1.0 - rate - floor);
     };
-    let as_contender = if contends(&place) { rate * worth(place) / total } else { 0.0 };
+    let as_contender = if contends(&place) {
+        rate * worth(place) / total
+    } else {
+        0.0
+    };
     let propensity = as_contender + floor / others.len() as f64;
     let loss = candidates[place].score - candidates[best].score;
     let unseen = candidates[place].cost / terms.shadow_yield.max(1e-3);

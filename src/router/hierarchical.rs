@@ -98,7 +98,10 @@ impl Hierarchical {
         let mut spread = vec![0.0; width];
         for (place, value) in &x {
             let row = &self.covariance[place * width..][..width];
-            spread.iter_mut().zip(row).for_each(|(sum, entry)| *sum += value * entry);
+            spread
+                .iter_mut()
+                .zip(row)
+                .for_each(|(sum, entry)| *sum += value * entry);
         }
         let variance: f64 = x.iter().map(|(place, value)| spread[*place] * value).sum();
         let whole = 1.0 + curvature * variance.max(0.0);
@@ -149,7 +152,10 @@ mod tests {
             shared_weight: 0.0,
             own_weight: 0.7,
         };
-        let mut both = (Hierarchical::new(&[0.4], &prior), Newton::new(vec![0.0; BLOCK], 0.7));
+        let mut both = (
+            Hierarchical::new(&[0.4], &prior),
+            Newton::new(vec![0.0; BLOCK], 0.7),
+        );
         let mut draw = Draw::new(1, 0);
         for n in 0..200 {
             let gist = gist(&mut draw);

@@ -293,7 +293,9 @@ impl Learner {
             let head = sigmoid(self.calibration.of(said).mean);
             let embedded = self.embedded(model, context, said.mean);
             let embedded = embedded.map(|said| sigmoid(said.mean));
-            let topical = self.topical(model, context).map_or(base, |said| sigmoid(said.mean));
+            let topical = self
+                .topical(model, context)
+                .map_or(base, |said| sigmoid(said.mean));
             self.gate.label([base, kind, topical, head], embedded, satisfied);
             if let (Some(told), Some(gist)) = (&mut self.told, self.topics.gist(&context.features)) {
                 told.learn(model, &gist, satisfied, weight);

@@ -139,7 +139,10 @@ impl Memory {
                 })
             };
             entry.labels = entry.labels.iter().filter_map(label).collect();
-            let bills: Vec<_> = entry.bills().filter_map(|(m, joules)| Some((model(m)?, joules))).collect();
+            let bills: Vec<_> = entry
+                .bills()
+                .filter_map(|(m, joules)| Some((model(m)?, joules)))
+                .collect();
             entry.finished = entry.finished.iter().filter_map(|m| model(*m)).collect();
             if !entry.joules.is_empty() {
                 (entry.finished, entry.joules) = bills.into_iter().unzip();

@@ -11,8 +11,8 @@
 //! written in.
 //!
 //! From outside in: [`event`] and [`config`] (the words), [`policy`] (who decides), [`learner`] with
-//! [`posterior`], [`cluster`], [`logistic`], `mlp`, [`dense`] over `newton` and `calibration`, [`gate`], [`drift`] (quality), [`cost`] with [`length`] and [`accuracy`]
-//! (joules), [`queue`],
+//! [`posterior`], [`cluster`], [`topics`] with [`hierarchical`], [`logistic`], `mlp`, [`dense`] over `newton` and
+//! `calibration`, [`gate`], [`drift`] (quality), [`cost`] with [`length`], [`dearness`] and [`accuracy`] (joules), [`queue`],
 //! [`price`], [`explore`] (parts of policies), [`memory`], [`report`], [`state`] (what is kept),
 //! [`draw`], `beta`, `bits`, [`features`] and [`embedding`] (tools).
 

@@ -151,7 +151,12 @@ impl Topics {
                 square[topic] += value * value / count;
             }
         }
-        let deviation = |topic: usize| (square[topic] - mean[topic] * mean[topic]).max(0.0).sqrt().max(1e-6);
+        let deviation = |topic: usize| {
+            (square[topic] - mean[topic] * mean[topic])
+                .max(0.0)
+                .sqrt()
+                .max(1e-6)
+        };
         self.deviation = (0..TOPICS).map(deviation).collect();
         self.mean = mean.to_vec();
     }
@@ -169,12 +174,17 @@ fn turned(basis: &[[f32; WIDTH]], rows: &[(Vec<u16>, f32)], rarity: &[f32]) -> V
         let mut sums = [0.0f32; WIDTH];
         for at in row.iter().map(|at| usize::from(*at)) {
             let weight = rarity[at];
-            sums.iter_mut().zip(&basis[at]).for_each(|(sum, part)| *sum += weight * part);
+            sums.iter_mut()
+                .zip(&basis[at])
+                .for_each(|(sum, part)| *sum += weight * part);
         }
         sums.iter_mut().for_each(|sum| *sum *= scale * scale);
         for at in row.iter().map(|at| usize::from(*at)) {
             let weight = rarity[at];
-            next[at].iter_mut().zip(&sums).for_each(|(part, sum)| *part += weight * sum);
+            next[at]
+                .iter_mut()
+                .zip(&sums)
+                .for_each(|(part, sum)| *part += weight * sum);
         }
     }
     next
@@ -187,7 +197,11 @@ fn orthonormal(basis: &mut [[f32; WIDTH]]) {
             let dot: f32 = basis.iter().map(|row| row[column] * row[earlier]).sum();
             basis.iter_mut().for_each(|row| row[column] -= dot * row[earlier]);
         }
-        let length = basis.iter().map(|row| row[column] * row[column]).sum::<f32>().sqrt();
+        let length = basis
+            .iter()
+            .map(|row| row[column] * row[column])
+            .sum::<f32>()
+            .sqrt();
         let scale = if length > 1e-6 { length.recip() } else { 0.0 };
         basis.iter_mut().for_each(|row| row[column] *= scale);
     }
@@ -199,9 +213,22 @@ mod tests {
     use crate::router::features::hashed;
 
     const SUBJECTS: [[&str; 8]; 3] = [
-        ["matrix", "integral", "prime", "vector", "theorem", "sum", "root", "angle"],
-        ["court", "statute", "plaintiff", "contract", "verdict", "appeal", "jury", "tort"],
-        ["enzyme", "cell", "protein", "membrane", "gene", "tissue", "mitosis", "lipid"],
+        [
+            "matrix", "integral", "prime", "vector", "theorem", "sum", "root", "angle",
+        ],
+        [
+            "court",
+            "statute",
+            "plaintiff",
+            "contract",
+            "verdict",
+            "appeal",
+            "jury",
+            "tort",
+        ],
+        [
+            "enzyme", "cell", "protein", "membrane", "gene", "tissue", "mitosis", "lipid",
+        ],
     ];
 
     /// Half of the words are the subject's, half anybody's.
@@ -233,7 +260,8 @@ mod tests {
         let mut right = 0;
         for (at, (subject, gist)) in gists.iter().enumerate() {
             let others = gists.iter().enumerate().filter(|(other, _)| *other != at);
-            let nearest = others.min_by(|(_, a), (_, b)| distance(gist, &a.1).total_cmp(&distance(gist, &b.1)));
+            let nearest =
+                others.min_by(|(_, a), (_, b)| distance(gist, &a.1).total_cmp(&distance(gist, &b.1)));
             right += usize::from(nearest.unwrap().1.0 == *subject);
         }
         assert!(right >= 85, "{right} of 90");
@@ -247,17 +275,27 @@ mod tests {
         for n in 0..300 {
             let gist = topics.gist(&text(n % 3, &mut draw)).unwrap();
             assert!(gist.iter().all(|v| v.is_finite() && v.abs() <= FURTHEST));
-            square.iter_mut().zip(gist).for_each(|(sum, v)| *sum += v * v / 300.0);
+            square
+                .iter_mut()
+                .zip(gist)
+                .for_each(|(sum, v)| *sum += v * v / 300.0);
         }
         assert!(square.iter().all(|s| (0.5..2.0).contains(s)), "{square:?}");
-        assert!(topics.gist(&[]).is_some_and(|gist| gist.iter().all(|v| v.is_finite())));
+        assert!(
+            topics
+                .gist(&[])
+                .is_some_and(|gist| gist.iter().all(|v| v.is_finite()))
+        );
     }
 
     #[test]
     fn analysed_at_doubled_counts_and_survives_text() {
         let mut topics = Topics::default();
         assert_eq!(topics.gist(&[1, 2]), None);
-        assert!(!topics.analyse(&[&[1, 2], &[3]]), "two texts have nothing in common");
+        assert!(
+            !topics.analyse(&[&[1, 2], &[3]]),
+            "two texts have nothing in common"
+        );
         let due: Vec<u64> = (1..20_000u64)
             .filter(|_| {
                 let due = topics.saw();
@@ -268,7 +306,10 @@ mod tests {
             })
             .collect();
         assert_eq!(due[..6], [96, 192, 384, 768, 1536, 3072]);
-        assert!(due[6..].windows(2).all(|pair| pair[1] - pair[0] == LATEST), "{due:?}");
+        assert!(
+            due[6..].windows(2).all(|pair| pair[1] - pair[0] == LATEST),
+            "{due:?}"
+        );
         let topics = analysed(5, 150);
         let text = serde_json::to_string(&topics).unwrap();
         assert_eq!(serde_json::from_str::<Topics>(&text).unwrap(), topics);

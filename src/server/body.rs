@@ -17,6 +17,9 @@ use super::limits::Limits;
 /// away: so much of it, and for so long.
 const MOST_DISCARDED: u64 = 256 << 20;
 const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
+/// And at this pace, so that throwing away takes no turns from answering: a pause after each so many bytes.
+const DISCARD_STRETCH: u64 = 1 << 20;
+const DISCARD_PAUSE: Duration = Duration::from_millis(4);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
@@ -87,11 +90,15 @@ async fn taken(body: &mut BodyDataStream, limits: &Limits) -> Result<Vec<u8>, Bo
 }
 
 async fn discard(mut pieces: BodyDataStream) {
-    let mut discarded = 0;
+    let (mut discarded, mut rest_at) = (0, DISCARD_STRETCH);
     while let Some(Ok(piece)) = pieces.next().await {
         discarded += piece.len() as u64;
         if discarded > MOST_DISCARDED {
             return;
+        }
+        if discarded >= rest_at {
+            rest_at += DISCARD_STRETCH;
+            tokio::time::sleep(DISCARD_PAUSE).await;
         }
     }
 }

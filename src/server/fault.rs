@@ -32,7 +32,7 @@ pub(super) struct Fault {
     code: Option<&'static str>,
     retry_after: Option<Duration>,
     /// How far the loading is, where that is why.
-    loading: Option<Progress>,
+    loading: Option<Box<Progress>>,
 }
 
 impl Fault {
@@ -78,7 +78,7 @@ impl Fault {
         );
         let fault = Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("unavailable"), message);
         Self {
-            loading: Some(progress),
+            loading: Some(Box::new(progress)),
             ..fault.retry_after(Duration::from_secs_f64(left))
         }
     }

@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// A server of one model with `[server]` lines of its own; what it logs goes to `log.jsonl`.
 fn serve(folder: &Path, lines: &str) -> Server {
     let zoo = format!(
-        "[server]\n{lines}\n[energy]\nmeter = \"modelled\"\n[[model]]\nname = \"demo-small\"\nsource = \"demo:small\"\n"
+        "[server]\n{lines}\n[energy]\nmeter = \"modelled\"\n[[model]]\nname = \"demo-large\"\nsource = \"demo:large\"\n"
     );
     std::fs::write(folder.join("zoo.toml"), zoo).unwrap();
     let zoo = folder.join("zoo.toml").display().to_string();
@@ -39,7 +39,7 @@ fn address(server: &Server) -> String {
 
 /// An answer that goes on until its context is full, which takes a while: end tokens are forbidden.
 fn endless(stream: bool) -> Value {
-    let mut body = ask("demo-small", "Count.");
+    let mut body = ask("demo-large", "Count.");
     body["logit_bias"] = json!({"5": -100});
     body["stream"] = json!(stream);
     body["n"] = json!(8);
@@ -62,10 +62,10 @@ async fn metric(server: &Server, series: &str) -> f64 {
     line.map_or(0.0, |value| value.parse().unwrap())
 }
 
-const RUNNING: &str = "messplus_running_requests{model=\"demo-small\"}";
-const WAITING: &str = "messplus_queue_depth{model=\"demo-small\"}";
-const CANCELLED: &str = "messplus_requests_total{model=\"demo-small\",outcome=\"cancelled\",sla=\"none\"}";
-const ANSWERED: &str = "messplus_requests_total{model=\"demo-small\",outcome=\"answered\",sla=\"none\"}";
+const RUNNING: &str = "messplus_running_requests{model=\"demo-large\"}";
+const WAITING: &str = "messplus_queue_depth{model=\"demo-large\"}";
+const CANCELLED: &str = "messplus_requests_total{model=\"demo-large\",outcome=\"cancelled\",sla=\"none\"}";
+const ANSWERED: &str = "messplus_requests_total{model=\"demo-large\",outcome=\"answered\",sla=\"none\"}";
 
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
@@ -147,7 +147,7 @@ async fn a_crowd_is_answered_or_sent_away_and_nobody_is_lost() {
     let server = serve(folder.path(), "max_queue = 2");
     let client = reqwest::Client::new();
     let chat = format!("{}/v1/chat/completions", server.url);
-    let mut body = ask("demo-small", "What is 1 + 1?");
+    let mut body = ask("demo-large", "What is 1 + 1?");
     body["max_tokens"] = json!(4);
     let (mut answered, mut refused) = (0, 0);
     let begun = Instant::now();
@@ -189,7 +189,7 @@ async fn bodies_and_prompts_have_the_bounds_of_the_zoo_file() {
     let server = serve(folder.path(), "max_body = \"256KiB\"\nmax_prompt = 64");
     let chat = "/v1/chat/completions";
     let padded = |bytes: usize| {
-        let body = ask("demo-small", "Hello").to_string();
+        let body = ask("demo-large", "Hello").to_string();
         format!("{body}{}", " ".repeat(bytes - body.len()))
     };
     assert_eq!(
@@ -208,7 +208,7 @@ async fn bodies_and_prompts_have_the_bounds_of_the_zoo_file() {
             "{fault}"
         );
     }
-    let (status, fault) = server.post(chat, &ask("demo-small", &"word ".repeat(80))).await;
+    let (status, fault) = server.post(chat, &ask("demo-large", &"word ".repeat(80))).await;
     assert_eq!(
         (status, &fault["error"]["code"]),
         (400, &json!("context_length_exceeded")),
@@ -243,7 +243,7 @@ async fn bodies_and_prompts_have_the_bounds_of_the_zoo_file() {
         })
     })
     .await;
-    assert_eq!(server.post(chat, &ask("demo-small", "Hello")).await.0, 200);
+    assert_eq!(server.post(chat, &ask("demo-large", "Hello")).await.0, 200);
     drop(halves);
     assert!(server.interrupt());
 }

@@ -13,7 +13,7 @@ use super::network::{Network, Step};
 use super::pack::{Packed, widest};
 use super::room::{Limits, Room};
 use super::ropes::RopeTable;
-use super::staging::{Layout, Shape, Staging};
+use super::staging::{Layout, Shape, Staging, table_width};
 use super::upload::Upload;
 use crate::model::batch::{Batch, Logits};
 use crate::model::choice::Choice;
@@ -25,8 +25,6 @@ use crate::units::TokenId;
 
 /// Rows that graphs are captured for; a step of fewer is padded.
 const BUCKETS: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
-/// Tables of fewer pages are padded to it, so that short contexts share a graph.
-const LEAST_WIDTH: usize = 16;
 /// Pairs of histories and biases that a step has room for; rows past it are drawn by the host, with the same result.
 const ENTRIES: usize = 1 << 16;
 /// Pinned memory that logits come back through.
@@ -149,7 +147,7 @@ fn staging_words(config: &DecoderConfig, limits: Limits) -> usize {
         singles: limits.rows,
         multis: 0,
         longest: 0,
-        width: width(limits.context.div_ceil(PAGE_TOKENS)),
+        width: table_width(limits.context.div_ceil(PAGE_TOKENS)),
         context: limits.context,
         heads: limits.rows,
         states: limits.rows,
@@ -161,11 +159,6 @@ fn staging_words(config: &DecoderConfig, limits: Limits) -> usize {
         .map(|rope| Some(rope.rotary_dim / 2))
         .collect();
     Layout::of(&shape, &turns).entries + limits.rows + 4 * BUCKETS.len() + 2 * ENTRIES
-}
-
-/// The pages of a table's row: a power of two, for few graphs to be enough.
-fn width(pages: usize) -> usize {
-    pages.next_power_of_two().max(LEAST_WIDTH)
 }
 
 impl CudaDecoder {
@@ -353,7 +346,7 @@ impl CudaDecoder {
             singles: packed.singles,
             multis: packed.multis(),
             longest: packed.longest,
-            width: width(batch.table_width),
+            width: table_width(batch.table_width),
             context: packed.context,
             heads,
             states: batch.hidden_rows.len(),

@@ -188,7 +188,9 @@ impl Network {
 
     fn rows_of_partials(&self, heads: &Attention, splits: usize) -> usize {
         let one = (heads.query_heads * splits * heads.dim * 4) as u64;
-        ((self.room.partial.bytes / one) as usize).max(1)
+        let rows = (self.room.partial.bytes / one) as usize;
+        assert!(rows > 0, "{splits} splits of a row have no room");
+        rows
     }
 
     /// Cosines, sines and how many values turn.

@@ -6,6 +6,8 @@ use super::attention::Attention;
 use super::blueprint::{Blueprint, FeedSpot};
 use super::device::{Device, DeviceError, Memory, Region};
 use super::kernels::{FEW_ROWS, Kind};
+use super::staging::table_width;
+use crate::model::PAGE_TOKENS;
 use crate::model::config::{DecoderConfig, FeedConfig};
 
 /// Partial results of decode attention are kept within this, as long as one row's fit.
@@ -96,7 +98,9 @@ impl Parts {
             }
         }
         let attention = Attention::plain(heads);
-        let splits = attention.splits(limits.context) as u64;
+        // A graph's rows are as long as its tables.
+        let longest = table_width(limits.context.div_ceil(PAGE_TOKENS)) * PAGE_TOKENS;
+        let splits = attention.splits(longest) as u64;
         let one = splits * heads.query as u64;
         let pieces = (PARTIALS / (one * heads.dim as u64 * 4)).clamp(1, rows) * one;
         Self {

@@ -8,6 +8,14 @@ use super::kernels::{NOWHERE, SAMPLE_WORDS};
 use crate::model::choice::Choice;
 use std::sync::Arc;
 
+/// Tables of fewer pages are padded to it, so that short contexts share a graph.
+const LEAST_WIDTH: usize = 16;
+
+/// The pages of a table's row: a power of two, for few graphs to be enough.
+pub fn table_width(pages: usize) -> usize {
+    pages.next_power_of_two().max(LEAST_WIDTH)
+}
+
 /// What of a step decides which kernels run and how large they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {

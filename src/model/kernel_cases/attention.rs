@@ -191,7 +191,7 @@ impl DecodeCase {
     pub fn random(chance: &mut Chance, size: Size) -> Self {
         let (rows, context) = match size {
             Size::Small => (4, 400),
-            Size::Large => (40, 3000),
+            Size::Large => (24, 3000),
         };
         let rows = chance.between(1..=rows);
         let contexts = (0..rows)
@@ -336,7 +336,7 @@ impl PrefillCase {
     pub fn random(chance: &mut Chance, size: Size) -> Self {
         let (sequences, before, new) = match size {
             Size::Small => (3, 150, 90),
-            Size::Large => (8, 500, 400),
+            Size::Large => (4, 600, 200),
         };
         let chunks = (0..chance.between(1..=sequences))
             .map(|_| {

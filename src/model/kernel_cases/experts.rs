@@ -33,7 +33,7 @@ impl ExpertsCase {
         };
         let (tokens, count, n, k) = match size {
             Size::Small => (12, 20, 40, 260),
-            Size::Large => (300, 256, 300, 1500),
+            Size::Large => (300, 256, 100, 600),
         };
         let count = chance.between(1..=count);
         let k = chance.between(1..=k);

@@ -68,7 +68,7 @@ impl ProductCase {
         };
         let (most_n, most_k) = match size {
             Size::Small => (40, 900),
-            Size::Large => (3000, 12000),
+            Size::Large => (1500, 8000),
         };
         let most = chance.pick(&[8, 8, 16, 32, 64]);
         let k = chance.between(1..=most_k);

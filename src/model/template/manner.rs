@@ -109,7 +109,7 @@ impl Manner {
             } else if !self.calls
                 && let Some(calls) = turn.extra.shift_remove("tool_calls")
             {
-                turn.content = [std::mem::take(&mut turn.content), written(&calls)]
+                turn.content = [std::mem::take(&mut turn.content), written(&self.form, &calls)]
                     .into_iter()
                     .filter(|part| !part.is_empty())
                     .collect::<Vec<_>>()
@@ -150,17 +150,25 @@ fn instruction(described: &[Json]) -> String {
     )
 }
 
-/// Calls as [`CallForm::TAGGED`] has them.
-fn written(calls: &Json) -> String {
+/// Calls in the model's own form.
+fn written(form: &CallForm, calls: &Json) -> String {
     let one = |call: &Json| {
         let function = &call["function"];
         format!(
-            "<tool_call>\n{{\"name\": {}, \"arguments\": {}}}\n</tool_call>",
-            function["name"], function["arguments"]
+            "{{\"name\": {}, \"{}\": {}}}",
+            function["name"], form.arguments, function["arguments"]
         )
     };
     let all: Vec<String> = calls.as_array().into_iter().flatten().map(one).collect();
-    all.join("\n")
+    let open = form.open.unwrap_or_default();
+    match form.close {
+        Some(close) => {
+            let marked = all.iter().map(|call| format!("{open}\n{call}\n{close}"));
+            marked.collect::<Vec<_>>().join("\n")
+        }
+        None if form.list => format!("{open}[{}]", all.join(", ")),
+        None => all.join("\n"),
+    }
 }
 
 /// Mistral's templates take nothing but ids of nine letters and digits.

@@ -202,7 +202,7 @@ fn families_call_in_their_own_form() {
         assert_eq!(family(name).call_form(), form, "{name}");
     }
     let granite = json!({
-        "chat_template": "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}",
+        "chat_template": "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}{% for m in messages %}[{{ m.content }}]{% endfor %}",
         "added_tokens_decoder": {"49154": {"content": "<|tool_call|>", "special": true}},
     });
     assert_eq!(

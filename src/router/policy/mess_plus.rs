@@ -72,6 +72,8 @@ const TRUST: f64 = 32.0;
 const FEW: f64 = 3.0;
 /// And as many as this times `repay`·(1 − α)²: a request earns at most 1 − α, so that near 1 little can be borne.
 const BEARABLE: f64 = 2.15;
+/// And as many as this times its judged ones: where half of the labels never come, as many answers stay open as are judged.
+const PACE: f64 = 3.0;
 /// Requests over which the reserve is built up after a change of the promise.
 const BUILD: f64 = 500.0;
 /// Debt in requests above which a shortfall of what is reachable is reported.
@@ -239,7 +241,7 @@ impl MessPlus {
         let bearable = FEW + BEARABLE * knobs.repay * (1.0 - alpha).powi(2);
         let unknown = |m: &ModelId| {
             let labels = world.learner.labels(m.index());
-            labels < u64::from(knobs.warm_labels) && self.open[m.index()] >= bearable + labels as f64
+            labels < u64::from(knobs.warm_labels) && self.open[m.index()] >= bearable + PACE * labels as f64
         };
         let last = world.order.len() - 1;
         let first = world.order[..last]

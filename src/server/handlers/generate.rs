@@ -11,6 +11,7 @@ use crate::server::desk::{Answer, DeskError, Piece, Summary};
 use crate::server::docs::refusals;
 use crate::server::docs::schema::answer::{ChatCompletion, Completion};
 use crate::server::docs::schema::request::{ChatRequest, CompletionRequest};
+use crate::server::docs::schema::stream::ServerSentEvent;
 use crate::server::fault::Fault;
 use crate::server::sse::{ChunkTeller, streamed};
 use crate::server::wire::{
@@ -37,7 +38,7 @@ const ENERGY_HEADER: HeaderName = HeaderName::from_static("x-energy-joules");
         (
             status = 200,
             description = "The answer",
-            content((ChatCompletion = "application/json"), (String = "text/event-stream")),
+            content((ChatCompletion = "application/json"), (ServerSentEvent = "text/event-stream")),
             headers(
                 ("x-model" = String, description = "Who answers"),
                 ("x-energy-joules" = f64, description = "What the answer cost; not on streams"),
@@ -66,7 +67,7 @@ pub(crate) async fn chat_completions(
         (
             status = 200,
             description = "The answers, `n` to each prompt",
-            content((Completion = "application/json"), (String = "text/event-stream")),
+            content((Completion = "application/json"), (ServerSentEvent = "text/event-stream")),
             headers(
                 ("x-model" = String, description = "Who answers"),
                 ("x-energy-joules" = f64, description = "What the answers cost; not on streams"),

@@ -11,6 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::server::app::AppState;
 use crate::server::desk::News;
 use crate::server::docs::refusals;
+use crate::server::docs::schema::stream::ServerSentEvent;
 use crate::server::fault::Fault;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -24,7 +25,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
     path = "/v1/live",
     tag = "server",
     responses(
-        (status = 200, description = "Events until the client goes", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Events until the client goes", body = ServerSentEvent, content_type = "text/event-stream"),
         refusals::Loaded,
     ),
 )]

@@ -11,6 +11,7 @@ use crate::server::body::JsonBody;
 use crate::server::desk::{Answer, DeskError, Piece, Summary};
 use crate::server::docs::refusals;
 use crate::server::docs::schema::messages::{CountRequest, Message, MessageRequest, TokenCount};
+use crate::server::docs::schema::stream::ServerSentEvent;
 use crate::server::fault::Fault;
 use crate::server::message_stream::MessageTeller;
 use crate::server::sse::streamed;
@@ -32,7 +33,7 @@ use super::generate::told;
         (
             status = 200,
             description = "The message",
-            content((Message = "application/json"), (String = "text/event-stream")),
+            content((Message = "application/json"), (ServerSentEvent = "text/event-stream")),
             headers(
                 ("x-model" = String, description = "Who answers"),
                 ("x-energy-joules" = f64, description = "What the answer cost; not on streams"),

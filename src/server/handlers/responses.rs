@@ -13,6 +13,7 @@ use crate::server::docs::refusals;
 use crate::server::docs::schema::responses::{
     self as schema, DeletedResponse, InputItems, ItemOrder, ResponseRequest,
 };
+use crate::server::docs::schema::stream::ServerSentEvent;
 use crate::server::fault::Fault;
 use crate::server::query::item_query;
 use crate::server::response_stream::{Keeping, ResponseTeller};
@@ -38,7 +39,7 @@ use super::generate::told;
         (
             status = 200,
             description = "The response",
-            content((schema::Response = "application/json"), (String = "text/event-stream")),
+            content((schema::Response = "application/json"), (ServerSentEvent = "text/event-stream")),
             headers(
                 ("x-model" = String, description = "Who answers"),
                 ("x-energy-joules" = f64, description = "What the answer cost; not on streams"),

@@ -44,10 +44,11 @@ impl Chunks {
 
     /// More of one choice. A chat choice opens with a chunk of its own that carries the role.
     pub fn text(&mut self, index: usize, text: &str, tokens: &[Logprobs]) -> Vec<Value> {
-        let mut chunks = self.opening(index, json!(""));
+        // Nothing was said yet: the message may still turn out to be calls alone.
         if text.is_empty() && tokens.is_empty() {
-            return chunks;
+            return Vec::new();
         }
+        let mut chunks = self.opening(index, json!(""));
         let logprobs = match self.heading.shape {
             _ if !self.with_logprobs => Value::Null,
             Shape::Chat => logprobs::chat(tokens),

@@ -18,6 +18,8 @@ mod refused;
 #[cfg(test)]
 mod request_tests;
 mod responses;
+#[cfg(test)]
+mod stream_laws;
 mod tools;
 mod verdict;
 

@@ -5,6 +5,16 @@ use utoipa::ToSchema;
 use super::answer::{AnswerExtension, ChatLogprobs, CompletionLogprobs, FinishWord, TokenUsage};
 use super::tools::ToolCallPiece;
 
+/// One event of a stream.
+#[derive(ToSchema)]
+pub(crate) struct ServerSentEvent {
+    /// What it is about; chats and completions have no such line.
+    #[schema(nullable = false)]
+    event: Option<String>,
+    /// JSON, or `[DONE]` at the end of a chat or a completion.
+    data: String,
+}
+
 /// One event of a streamed chat. The stream ends with `data: [DONE]`; a failure is an event with `error` before it.
 #[derive(ToSchema)]
 #[schema(example = json!({"id": "chatcmpl-1a20b0184ba00000", "object": "chat.completion.chunk", "created": 1795480978,
