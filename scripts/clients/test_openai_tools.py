@@ -53,12 +53,12 @@ def test_auto_answers_or_calls(client):
     if choice.message.tool_calls:
         complete(choice.message)
     else:
-        assert choice.message.content and choice.finish_reason in ("stop", "length")
+        assert choice.message.content is not None and choice.finish_reason in ("stop", "length")
 
 
 def test_none_calls_nothing(client):
     [choice] = client.chat.completions.create(**ASKED, tools=TOOLS, tool_choice="none").choices
-    assert not choice.message.tool_calls and choice.message.content
+    assert not choice.message.tool_calls and choice.message.content is not None
 
 
 @pytest.mark.parametrize("choice", ["required", NAMED])
