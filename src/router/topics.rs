@@ -281,7 +281,8 @@ mod tests {
                 .zip(gist)
                 .for_each(|(sum, v)| *sum += v * v / 300.0);
         }
-        assert!(square.iter().all(|s| (0.5..2.0).contains(s)), "{square:?}");
+        // A direction that is chance in the texts analysed is narrower in others.
+        assert!(square.iter().all(|s| (0.2..2.0).contains(s)), "{square:?}");
         assert!(
             topics
                 .gist(&[])

@@ -73,7 +73,7 @@ const FEW: f64 = 3.0;
 /// And as many as this times `repay`·(1 − α)²: a request earns at most 1 − α, so that near 1 little can be borne.
 const BEARABLE: f64 = 2.15;
 /// And as many as this times its judged ones: where half of the labels never come, as many answers stay open as are judged.
-const PACE: f64 = 3.0;
+const PACE: f64 = 1.0;
 /// Requests over which the reserve is built up after a change of the promise.
 const BUILD: f64 = 500.0;
 /// Debt in requests above which a shortfall of what is reachable is reported.
@@ -126,6 +126,9 @@ struct Level {
     /// What every price buys, as believed when it was last computed; none before the first request.
     #[serde(default)]
     curve: Option<Curve>,
+    /// The same without optimism.
+    #[serde(default)]
+    sober: Curve,
     /// The most that any choice reaches, without optimism.
     #[serde(default)]
     highest: f64,
@@ -205,7 +208,7 @@ impl MessPlus {
             _ => alpha - level.bias.correction(AIM_SHRINKAGE).min(0.0),
         };
         let base = curve.price(aim + debt / knobs.repay + behind.min(0.0) / knobs.spend);
-        let usual = (DEARER * curve.price(aim)).clamp(LEAST_PRICE, DEAREST);
+        let usual = (DEARER * curve.price(aim).max(level.sober.price(aim))).clamp(LEAST_PRICE, DEAREST);
         let most = usual * (DEAREST / usual).powf((debt / PRESSING_DEBT).min(1.0).powf(1.5));
         // Where requests are alike many promises have one price: this side of it the lesser model, beyond it the better.
         (base.min(most) * (1.0 + behind / knobs.patience).clamp(0.5, 2.0)).min(DEAREST)
@@ -279,15 +282,20 @@ impl MessPlus {
         let unit = (0..world.order.len()).map(mean).fold(f64::MIN_POSITIVE, f64::max);
         let debt = self.levels[sla].queue.value;
         let alpha = world.config.slas[sla].alpha;
-        let (mut rows, mut highest) = (vec![], 0.0);
+        let (mut rows, mut plain, mut highest) = (vec![], vec![], 0.0);
         for (context, costs) in recent.iter().zip(&costs) {
-            let mut best = 0.0f64;
-            let row = world.order.iter().zip(costs).map(|(m, cost)| {
-                let belief = world.learner.belief(sla, m.index(), context);
+            let beliefs = world
+                .order
+                .iter()
+                .map(|m| world.learner.belief(sla, m.index(), context));
+            let (mut best, mut row, mut sober) = (0.0f64, vec![], vec![]);
+            for ((m, cost), belief) in world.order.iter().zip(costs).zip(beliefs) {
                 best = best.max(belief.mean);
-                (cost / unit, Self::hoped(world, alpha, debt, *m, &belief))
-            });
-            rows.push(row.collect::<Vec<_>>());
+                row.push((cost / unit, Self::hoped(world, alpha, debt, *m, &belief)));
+                sober.push((cost / unit, belief.mean));
+            }
+            rows.push(row);
+            plain.push(sober);
             highest += best / count;
         }
         let curve = Curve::of(&rows);
@@ -301,6 +309,7 @@ impl MessPlus {
         level.doubtful = known && highest < alpha && level.queue.value > DOUBTFUL_DEBT;
         level.hopeless = known && highest + 2.0 * deviation < alpha;
         level.curve = Some(curve);
+        level.sober = Curve::of(&plain);
         level.highest = highest;
         level.unit = unit;
         level.unsolved = 0;
