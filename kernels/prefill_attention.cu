@@ -239,8 +239,9 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
         }
 }
 
-#define PREFILL_KERNEL(T, DIM, MT)                                                                                     \
-    KERNEL(128)                                                                                                        \
+// BLOCKS of them are to fit on a multiprocessor, by registers as they do by shared memory.
+#define PREFILL_KERNEL(T, DIM, MT, BLOCKS)                                                                             \
+    extern "C" __global__ void __launch_bounds__(128, BLOCKS)                                                          \
     prefill_attention_##T##_d##DIM(T *out, const T *q, const T *keys, const T *values, const uint32_t *block_tables,   \
                                    const uint32_t *positions, const uint32_t *cu_seqlens, uint32_t table_width,        \
                                    uint32_t q_stride, uint32_t q_heads, uint32_t kv_heads, uint32_t dim,               \
@@ -251,10 +252,10 @@ __device__ __forceinline__ void prefill_attention(T *out, const T *q, const T *k
     REGISTER_KERNEL(prefill_attention_##T##_d##DIM)
 
 #define PREFILL_KERNELS(T)                                                                                             \
-    PREFILL_KERNEL(T, 64, 2)                                                                                           \
-    PREFILL_KERNEL(T, 96, 2)                                                                                           \
-    PREFILL_KERNEL(T, 128, 2)                                                                                          \
-    PREFILL_KERNEL(T, 256, 1)
+    PREFILL_KERNEL(T, 64, 2, 3)                                                                                        \
+    PREFILL_KERNEL(T, 96, 2, 2)                                                                                        \
+    PREFILL_KERNEL(T, 128, 2, 2)                                                                                       \
+    PREFILL_KERNEL(T, 256, 1, 1)
 
 PREFILL_KERNELS(bf16)
 PREFILL_KERNELS(f16)

@@ -79,8 +79,8 @@ impl Gate {
             }
         }
         let mut speaks = 0;
-        for finer in 1..STAGES.len() {
-            if self.over[finer][speaks].won(self.speaks == STAGES[finer]) {
+        for (finer, stage) in STAGES.iter().enumerate().skip(1) {
+            if self.over[finer][speaks].won(self.speaks == *stage) {
                 speaks = finer;
             }
         }

@@ -123,8 +123,9 @@ impl Topics {
         }
         self.parts = vec![0.0; DIMENSIONS * TOPICS];
         for (at, feature) in known.iter().enumerate() {
-            for topic in 0..TOPICS {
-                self.parts[feature * TOPICS + topic] = rounded(basis[at][topic] * rarity[at]);
+            let parts = &mut self.parts[feature * TOPICS..][..TOPICS];
+            for (part, direction) in parts.iter_mut().zip(&basis[at]) {
+                *part = rounded(direction * rarity[at]);
             }
         }
         self.scale(texts);

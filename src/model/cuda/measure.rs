@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::arena::Arena;
-use super::decoder::{CudaDecoder, page_shape};
+use super::budget::page_shape;
+use super::decoder::CudaDecoder;
 use super::device::{Address, Device, DeviceError, Half, Memory, Product};
 use super::device::{Arg, Launch as DeviceLaunch};
 use super::room::Limits;

@@ -3,6 +3,7 @@
 mod arena;
 mod attention;
 mod blueprint;
+mod budget;
 mod decoder;
 mod device;
 #[cfg(feature = "cuda")]
@@ -27,7 +28,8 @@ mod tests;
 mod upload;
 
 pub use arena::Arena;
-pub use decoder::{CudaDecoder, MemoryPlan, RESERVE, refusal};
+pub use budget::{MemoryPlan, RESERVE, refusal};
+pub use decoder::CudaDecoder;
 pub use device::{Device, DeviceError, Half};
 pub use open::{CudaFacts, cuda_device, open};
 pub use room::Limits;

@@ -116,7 +116,7 @@ impl Fixture {
 pub fn on(device: &Arc<dyn Device>, fixture: &Fixture, half: Half) -> CudaDecoder {
     let (weights, _folder) = fixture.weights();
     let config = fixture.config();
-    let arena = Arc::new(Arena::new(device, 16 * super::super::decoder::page_shape(&config).room()).unwrap());
+    let arena = Arc::new(Arena::new(device, 16 * super::super::budget::page_shape(&config).room()).unwrap());
     let limits = Limits {
         tokens: 160,
         rows: 8,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::fixtures::{fixture, on};
 use crate::model::batch::Batch;
-use crate::model::cuda::decoder::{MemoryPlan, page_shape};
+use crate::model::cuda::budget::{MemoryPlan, page_shape};
 use crate::model::cuda::emulated::Emulated;
 use crate::model::cuda::{Arena, CudaDecoder, Device, Half, Limits};
 use crate::model::decoder::Decoder;

@@ -35,6 +35,7 @@ pub(crate) struct ErrorObject {
 
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "OpenAI's words")]
 pub(crate) enum ErrorKind {
     InvalidRequestError,
     AuthenticationError,
