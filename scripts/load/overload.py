@@ -65,7 +65,7 @@ async def flood(server, rate, seconds, body):
 async def main():
     given = arguments(
         __doc__, seconds=(60, "how long"), times=(10, "times the capacity"), clients=(24, "clients that make full load"),
-        queue=(8, "max_queue of the server"), tokens=(64, "tokens of an answer"),
+        queue=(8, "max_queue of the server"), tokens=(480, "tokens of an answer; short ones make a capacity that no client on the same machine can pass tenfold"),
     )
     report = Report()
     body = long_answer(given.tokens, "demo-large")
